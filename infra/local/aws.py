@@ -1,0 +1,149 @@
+"""The local AWS: ministack in one process, and the stack that SAM deploys into it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import boto3
+import yaml
+
+import settings
+from processes import Failed, Processes
+
+# Pins the id, and so the URL, of the local API: ministack reads it from a tag. It has to be known before the deploy,
+# because the functions are told their own URL.
+API_ID = "f0a9e000"
+STACK = "forge-health-local"
+
+
+class LocalAws:
+    """One ministack on 127.0.0.1, with its state and log in `folder`."""
+
+    def __init__(self, processes: Processes, folder: Path, port: int, keep_state: bool, environment: dict | None = None):
+        self.processes = processes
+        self.folder = folder
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.api_url = f"{self.url}/_aws/execute-api/{API_ID}/$default"
+        self.keep_state = keep_state
+        self.extra = environment or {}
+
+    def start(self) -> None:
+        temporary = self.folder / "tmp"
+        # Copies of the functions of the last run.
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        environment = settings.function_environment() | {
+            "AWS_ENDPOINT_URL": self.url,
+            # Its default is every interface.
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(self.port),
+            "IOT_MTLS_ENABLED": "0",
+            "PERSIST_STATE": "1" if self.keep_state else "0",
+            "SFTP_ENABLED": "0",
+            "STATE_DIR": str(self.folder / "state"),
+            "TMPDIR": str(temporary),
+        }
+        self.processes.start(
+            "the local AWS",
+            [settings.ROOT / ".venv-local" / "bin" / "ministack"],
+            environment | self.extra,
+            self.folder / "aws.log",
+        )
+        self.processes.wait_for("the local AWS", f"{self.url}/_ministack/health")
+
+    def client(self, service: str):
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name=settings.REGION,
+            aws_access_key_id=settings.CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=settings.CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    def environment(self) -> dict[str, str]:
+        """What a program needs to talk to this AWS and to build like everybody else here."""
+        return settings.build_environment() | {"AWS_ENDPOINT_URL": self.url}
+
+    def deploy(self, parameters: dict[str, str]) -> dict[str, str]:
+        """`sam build` and `sam deploy` of infra/template.yaml. Returns the stack's outputs."""
+        sam = settings.ROOT / ".venv-sam" / "bin" / "sam"
+        # Named, since SAM would look for it beside the built template.
+        configuration = ["--config-file", settings.ROOT / "samconfig.toml", "--config-env", "local"]
+        environment = self.environment()
+        # Ahead of `sam build`, which shows nothing of the minutes that a first compilation takes, and finds it all done.
+        self.processes.run("cargo build", ["cargo", "build", "--workspace", "--bins"], environment, settings.ROOT)
+        built = self.folder / "build"
+        self.processes.run(
+            "sam build",
+            [sam, "build", *configuration, "--build-dir", built],
+            environment,
+            settings.ROOT,
+            self.folder / "build.log",
+        )
+        storage = self.client("s3")
+        if "artifacts" not in [bucket["Name"] for bucket in storage.list_buckets()["Buckets"]]:
+            storage.create_bucket(Bucket="artifacts")
+        # A file, since a JWKS does not survive the quoting rules of the command line.
+        overrides = self.folder / "parameters.yaml"
+        overrides.write_text(yaml.safe_dump(parameters))
+        self.processes.run(
+            "sam deploy",
+            [sam, "deploy", *configuration, "--template-file", built / "template.yaml"]
+            + ["--parameter-overrides", f"file://{overrides}", "--tags", f"ms-custom-id={API_ID}"],
+            environment,
+            settings.ROOT,
+            self.folder / "deploy.log",
+        )
+        return self.outputs()
+
+    def outputs(self) -> dict[str, str]:
+        stack = self.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
+        return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+    def create_state(self) -> dict[str, str]:
+        """Only what holds state: table, keys and bus of the template, without functions and schedule.
+
+        Returns TABLE_NAME, BUS_NAME, DEPLOYMENT_KEY_ID and WRAPPING_KEY_ID.
+        """
+        names = {
+            "TABLE_NAME": "Table",
+            "BUS_NAME": "Bus",
+            "DEPLOYMENT_KEY_ID": "DeploymentKey",
+            "WRAPPING_KEY_ID": "WrappingKey",
+        }
+        template = load_template()
+        resources = {resource: template["Resources"][resource] for resource in names.values()}
+        outputs = {resource: {"Value": {"Ref": resource}} for resource in names.values()}
+        formation = self.client("cloudformation")
+        try:
+            formation.describe_stacks(StackName=STACK)
+        except formation.exceptions.ClientError:
+            formation.create_stack(
+                StackName=STACK,
+                TemplateBody=json.dumps({"Resources": resources, "Outputs": outputs}),
+            )
+            formation.get_waiter("stack_create_complete").wait(StackName=STACK, WaiterConfig={"Delay": 1})
+        found = self.outputs()
+        if missing := [resource for resource in names.values() if resource not in found]:
+            raise Failed(f"the local stack lacks {', '.join(missing)}; `make clean-local` starts afresh")
+        return {variable: found[resource] for variable, resource in names.items()}
+
+
+def load_template() -> dict:
+    """infra/template.yaml with CloudFormation's short forms (`!Ref x`) as the long ones (`{"Ref": "x"}`)."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    def long_form(loader: yaml.Loader, suffix: str, node: yaml.Node):
+        name = suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}"
+        if isinstance(node, yaml.ScalarNode):
+            value = loader.construct_scalar(node)
+            return {name: value.split(".", 1) if suffix == "GetAtt" else value}
+        if isinstance(node, yaml.SequenceNode):
+            return {name: loader.construct_sequence(node, deep=True)}
+        return {name: loader.construct_mapping(node, deep=True)}
+
+    Loader.add_multi_constructor("!", long_form)
+    return yaml.load(settings.TEMPLATE.read_text(), Loader)

@@ -1,0 +1,149 @@
+"""The template's promises that no linter knows: who may do what, and what survives a deleted stack."""
+
+import pytest
+
+from aws import load_template
+
+RESOURCES = load_template()["Resources"]
+
+# Every action of every function, with the Sid of its statement. A new permission is a decision: it changes this list.
+ALLOWED = {
+    "RegisterRole": {
+        "WriteOwnLogs": {"logs:CreateLogStream", "logs:PutLogEvents"},
+        "PublishDeploymentKey": {"kms:GetPublicKey"},
+    },
+    "AddServiceRole": {
+        "WriteOwnLogs": {"logs:CreateLogStream", "logs:PutLogEvents"},
+        "StoreTenantsAndServices": {
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+            "dynamodb:UpdateItem",
+        },
+        "SignRegistrations": {"kms:Sign"},
+        "NameDeploymentKey": {"kms:GetPublicKey"},
+        "CreateTenantKeys": {"kms:GenerateDataKeyPairWithoutPlaintext"},
+    },
+    "CheckServicesRole": {
+        "WriteOwnLogs": {"logs:CreateLogStream", "logs:PutLogEvents"},
+        "ListActiveTenants": {"dynamodb:Query"},
+        "ReadTenantsAndCommitTicks": {
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+            "dynamodb:UpdateItem",
+        },
+        "UnwrapTenantKeys": {"kms:Decrypt"},
+        "HandOverRanges": {"events:PutEvents"},
+        "KeepFailedEvents": {"sqs:SendMessage"},
+    },
+}
+
+
+def of_type(name: str) -> dict:
+    return {key: resource for key, resource in RESOURCES.items() if resource["Type"] == name}
+
+
+def statements(role: str) -> dict[str, dict]:
+    (policy,) = RESOURCES[role]["Properties"]["Policies"]
+    found = policy["PolicyDocument"]["Statement"]
+    by_sid = {statement["Sid"]: statement for statement in found}
+    assert len(by_sid) == len(found), "Sids are unique"
+    return by_sid
+
+
+def as_list(value) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def test_every_role_is_in_the_list():
+    assert set(of_type("AWS::IAM::Role")) == set(ALLOWED)
+
+
+@pytest.mark.parametrize("role", ALLOWED)
+def test_a_role_has_exactly_the_listed_actions(role):
+    found = {sid: set(as_list(statement["Action"])) for sid, statement in statements(role).items()}
+    assert found == ALLOWED[role]
+    assert "ManagedPolicyArns" not in RESOURCES[role]["Properties"]
+
+
+@pytest.mark.parametrize("role", ALLOWED)
+def test_a_role_reaches_named_resources_only(role):
+    for statement in statements(role).values():
+        assert statement["Effect"] == "Allow"
+        for resource in as_list(statement["Resource"]):
+            assert isinstance(resource, dict), f"{statement['Sid']} names {resource} instead of a resource of this stack"
+
+
+def test_every_function_has_a_role_and_a_log_group_of_its_own():
+    functions = of_type("AWS::Serverless::Function")
+    assert len(functions) == 3
+    for name, function in functions.items():
+        stem = name.removesuffix("Function")
+        properties = function["Properties"]
+        assert properties["Role"] == {"Fn::GetAtt": [f"{stem}Role", "Arn"]}
+        assert properties["LoggingConfig"]["LogGroup"] == {"Ref": f"{stem}Logs"}
+        # SAM would add a role of its own choosing for these.
+        assert not {"Policies", "Events", "EventInvokeConfig", "Layers"} & set(properties)
+
+
+def test_only_add_service_signs_with_the_deployment_key_and_only_one_way():
+    for role in ALLOWED:
+        for sid, statement in statements(role).items():
+            if "kms:Sign" in as_list(statement["Action"]):
+                assert (role, sid) == ("AddServiceRole", "SignRegistrations")
+                assert statement["Condition"] == {
+                    "StringEquals": {"kms:SigningAlgorithm": "ED25519_SHA_512", "kms:MessageType": "RAW"}
+                }
+
+
+def test_the_wrapping_key_serves_tenant_keys_only():
+    purpose = {"kms:EncryptionContext:purpose": "tenant-key"}
+    create = statements("AddServiceRole")["CreateTenantKeys"]
+    assert create["Condition"] == {"StringEquals": {"kms:DataKeyPairSpec": "ECC_NIST_EDWARDS25519"} | purpose}
+    assert statements("CheckServicesRole")["UnwrapTenantKeys"]["Condition"] == {"StringEquals": purpose}
+    denied = [
+        statement
+        for statement in RESOURCES["WrappingKey"]["Properties"]["KeyPolicy"]["Statement"]
+        if statement["Effect"] == "Deny"
+    ]
+    (deny,) = denied
+    assert deny["Condition"] == {"StringNotEquals": purpose}
+    assert {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey*"} <= set(deny["Action"])
+
+
+def test_state_outlives_the_stack():
+    for name in ("Table", "DeploymentKey", "WrappingKey", "DeadLetters"):
+        assert RESOURCES[name]["DeletionPolicy"] == "Retain"
+        assert RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
+    table = RESOURCES["Table"]["Properties"]
+    assert table["DeletionProtectionEnabled"] is True
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+
+
+def test_the_schedule_is_on_the_default_bus_and_keeps_what_it_cannot_deliver():
+    rule = RESOURCES["TickRule"]["Properties"]
+    # AWS refuses a schedule on any other bus.
+    assert "EventBusName" not in rule
+    for name in ("TickRule", "RangeRule"):
+        (target,) = RESOURCES[name]["Properties"]["Targets"]
+        assert target["Arn"] == {"Fn::GetAtt": ["CheckServicesFunction", "Arn"]}
+        assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["DeadLetters", "Arn"]}}
+
+
+def test_access_logs_hold_no_query_string_and_no_address():
+    fields = RESOURCES["ApiStage"]["Properties"]["AccessLogSettings"]["Format"]
+    for forbidden in ("query", "rawPath", "header", "sourceIp", "$context.error.message"):
+        assert forbidden not in fields
+
+
+def test_no_resource_has_a_fixed_name():
+    names = {"FunctionName", "TableName", "QueueName", "RoleName", "LogGroupName", "AliasName", "AlarmName"}
+    for name, resource in RESOURCES.items():
+        # For these two types FunctionName says which function, and is not a name given.
+        if resource["Type"] in ("AWS::Lambda::Permission", "AWS::Lambda::EventInvokeConfig"):
+            continue
+        assert not names & set(resource["Properties"]), name
