@@ -1,0 +1,105 @@
+import { randomBytes } from 'node:crypto';
+
+import { CLOCK_SKEW_S, type Ed25519PublicJwk, isSignedBy, thumbprint } from 'forge-callback-verifier';
+import { CompactSign, decodeJwt, decodeProtectedHeader, importJWK } from 'jose';
+
+import type { HandoffKey } from './config';
+
+/** How long a person has between leaving the site and submitting the registration, in seconds. */
+export const HANDOFF_LIFE_S = 600;
+/** How long after its end a hand-off that was already used can still be resumed, in seconds. */
+export const HANDOFF_GRACE_S = 300;
+const HANDOFF_TYPE = 'forge-handoff+jwt';
+
+/** What the browser carries from the site to the backend, and who it is about. */
+export interface HandoffSubject {
+  readonly cloudId: string;
+  /** A pseudonym: the backend never learns an Atlassian account id. */
+  readonly accountId: string;
+  readonly triggerUrl: string;
+  readonly callbackUrl: string;
+}
+
+export interface HandoffClaims extends HandoffSubject {
+  /** The app's ARI. */
+  readonly iss: string;
+  /** The backend's URL. */
+  readonly aud: string;
+  /** Seconds since 1970. */
+  readonly iat: number;
+  readonly exp: number;
+  /** 128 random bits in hex. */
+  readonly jti: string;
+  /** `register`; what it says is compared, never assumed. */
+  readonly purpose: string;
+}
+
+/** Signs a hand-off that ends {@link HANDOFF_LIFE_S} seconds from now. */
+export async function signHandoff(
+  subject: HandoffSubject,
+  parties: { readonly app: string; readonly backendUrl: string },
+  key: HandoffKey,
+  now: Date,
+): Promise<string> {
+  const iat = Math.floor(now.getTime() / 1000);
+  const claims: HandoffClaims = {
+    iss: parties.app,
+    aud: parties.backendUrl,
+    iat,
+    exp: iat + HANDOFF_LIFE_S,
+    jti: randomBytes(16).toString('hex'),
+    purpose: 'register',
+    ...subject,
+  };
+  return new CompactSign(Buffer.from(JSON.stringify(claims)))
+    .setProtectedHeader({ alg: 'EdDSA', typ: HANDOFF_TYPE, kid: thumbprint(key) })
+    .sign(await importJWK({ ...key }, 'EdDSA'));
+}
+
+export interface HandoffExpectations {
+  readonly app: string;
+  readonly backendUrl: string;
+  readonly cloudId: string;
+  readonly triggerUrl: string;
+  readonly key: Ed25519PublicJwk;
+  /** When the backend signed the REGISTER that carries it, in seconds. */
+  readonly registeredAt: number;
+}
+
+/**
+ * The claims of a hand-off that this installation of this app made, for this backend, recently; undefined
+ * for any other. Time is judged at the moment the backend signed, not at arrival, so that a delivery that
+ * had to be repeated does not turn a good hand-off into a bad one.
+ */
+export async function verifyHandoff(token: unknown, expected: HandoffExpectations): Promise<HandoffClaims | undefined> {
+  if (typeof token !== 'string' || token.length > 8192) return undefined;
+  const claims = decode(token, thumbprint(expected.key));
+  if (claims === undefined) return undefined;
+  const matches =
+    claims.iss === expected.app &&
+    claims.aud === expected.backendUrl &&
+    claims.purpose === 'register' &&
+    claims.cloudId === expected.cloudId &&
+    claims.triggerUrl === expected.triggerUrl;
+  const timely =
+    claims.exp - claims.iat <= HANDOFF_LIFE_S &&
+    claims.iat - CLOCK_SKEW_S <= expected.registeredAt &&
+    expected.registeredAt <= claims.exp + HANDOFF_GRACE_S;
+  if (!matches || !timely || !/^[0-9a-f]{32}$/.test(claims.jti)) return undefined;
+  return (await isSignedBy(token, expected.key)) ? claims : undefined;
+}
+
+function decode(token: string, kid: string): HandoffClaims | undefined {
+  try {
+    const header = decodeProtectedHeader(token);
+    if (header.alg !== 'EdDSA' || header.typ !== HANDOFF_TYPE || header.kid !== kid || 'crit' in header) return undefined;
+    const claims: Record<string, unknown> = decodeJwt(token);
+    const text = ['iss', 'aud', 'jti', 'purpose', 'cloudId', 'accountId', 'triggerUrl', 'callbackUrl'];
+    const complete =
+      text.every((name) => typeof claims[name] === 'string' && claims[name] !== '') &&
+      ['iat', 'exp'].every((name) => Number.isSafeInteger(claims[name]));
+    return complete ? (claims as unknown as HandoffClaims) : undefined;
+  } catch {
+    return undefined;
+  }
+}

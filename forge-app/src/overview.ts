@@ -1,0 +1,37 @@
+import type { Service, Transition } from './service';
+import { readReport, readTrust } from './store';
+
+/** How far before its registration the tick of a report may lie that already lists a service, in seconds. */
+const REGISTRATION_LAG_S = 60;
+
+/** What there is to show about the services of this installation. All instants are seconds since 1970. */
+export interface Overview {
+  /** False until the first registration was accepted. */
+  readonly registered: boolean;
+  readonly services: readonly Service[];
+  /** Newest first. */
+  readonly transitions: readonly Transition[];
+  /** When the last report or registration came in. */
+  readonly heardAt?: number | undefined;
+  /** The tick of the last report. */
+  readonly tick?: number | undefined;
+}
+
+/** The last report, and the services registered since, which no report could list yet. */
+export async function readOverview(): Promise<Overview> {
+  const [trust, stored] = await Promise.all([readTrust(), readReport()]);
+  if (trust === undefined) return { registered: false, services: [], transitions: [] };
+  const report = stored?.tenantId === trust.tenantId ? stored : undefined;
+  const listed = new Set(report?.services.map(({ id }) => id));
+  const pending = trust.registered.filter(
+    ({ service, registeredAt }) => !listed.has(service.id) && registeredAt + REGISTRATION_LAG_S > (report?.tick ?? 0),
+  );
+  const heard = [report?.receivedAt, ...trust.registered.map(({ registeredAt }) => registeredAt)].filter((at) => at !== undefined);
+  return {
+    registered: true,
+    services: [...(report?.services ?? []), ...pending.map(({ service }) => service)],
+    transitions: report?.transitions ?? [],
+    heardAt: heard.length === 0 ? undefined : Math.max(...heard),
+    tick: report?.tick,
+  };
+}

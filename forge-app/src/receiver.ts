@@ -1,0 +1,245 @@
+import { getAppContext, webTrigger } from '@forge/api';
+import {
+  CLOCK_SKEW_S,
+  type Ed25519PublicJwk,
+  MAX_TOKEN_LIFE_S,
+  parsePublicJwk,
+  type Refusal,
+  SCOPE_OF_ACTION,
+  tenantId,
+  thumbprint,
+  type VerifiedCallback,
+  verifyCallback,
+  type WebTriggerRequest,
+} from 'forge-callback-verifier';
+
+import { type Config, readConfig } from './config';
+import { HANDOFF_GRACE_S, type HandoffClaims, verifyHandoff } from './handoff';
+import { CALLBACK_TRIGGER, cloudIdOf, type InvocationContext } from './installation';
+import { introducedKey } from './introduction';
+import type { OutputKey, StaticOutput } from './outputs';
+import { MalformedField, parseService, parseUpdate, type Service, type Transition } from './service';
+import {
+  bindHandoff,
+  readReport,
+  readTrust,
+  type RegisteredService,
+  type Trust,
+  type TrustedKey,
+  writeReport,
+  writeTrust,
+} from './store';
+
+/** How long a tenant key stays valid after the first UPDATE under its successor, in seconds. */
+const KEY_OVERLAP_S = 3600;
+/** How far ahead of our clock a tick may be, in seconds. */
+const MAX_TICK_LEAD_S = 60;
+/** How many changes the page keeps. */
+const KEPT_TRANSITIONS = 30;
+/** How long a service stays in `trust.registered`; by then a report has listed it, or it is gone. */
+const REGISTERED_KEPT_S = 3600;
+const KEPT_REGISTERED = 50;
+
+/**
+ * The web trigger's handler: verifies one callback and applies it.
+ *
+ * It answers only with static outputs. Whatever is unexpected becomes RETRY, which is true: the same
+ * callback may succeed later. Why something was refused goes to the app's own log.
+ */
+export async function receive(request: WebTriggerRequest, context: InvocationContext, now: Date): Promise<StaticOutput> {
+  const { output, why } = await decide(request, context, now);
+  if (why !== undefined) console.warn(`callback answered ${output}: ${why}`);
+  return { outputKey: output };
+}
+
+interface Decision {
+  readonly output: OutputKey;
+  readonly why?: string | undefined;
+}
+
+/** What one invocation works with. */
+interface Scene {
+  readonly config: Config;
+  readonly cloudId: string;
+  readonly now: Date;
+}
+
+async function decide(request: WebTriggerRequest, context: InvocationContext, now: Date): Promise<Decision> {
+  const read = readConfig(process.env);
+  if (!read.ok) return { output: 'NOT_CONFIGURED', why: `unusable variables: ${read.unusable.join(', ')}` };
+  const cloudId = cloudIdOf(context);
+  if (cloudId === undefined) return { output: 'RETRY', why: 'the invocation context names no site' };
+  const scene: Scene = { config: read.config, cloudId, now };
+  try {
+    return await verifyAndApply(request, scene);
+  } catch (error) {
+    if (error instanceof MalformedField) return { output: 'BAD_REQUEST', why: error.message };
+    return { output: 'RETRY', why: error instanceof Error ? error.name : 'unknown failure' };
+  }
+}
+
+async function verifyAndApply(request: WebTriggerRequest, scene: Scene): Promise<Decision> {
+  const { config, cloudId, now } = scene;
+  const triggerUrl = once(() => webTrigger.getUrl(CALLBACK_TRIGGER));
+  const trust = once(readTrust);
+  const keysOfTenant = once(async () => trustedKeys(await trust(), request.body, scene));
+  const callback = await verifyCallback(request, {
+    backendUrl: config.backendUrl,
+    cloudId,
+    now,
+    keys: {
+      [SCOPE_OF_ACTION.REGISTER]: config.backendKeys,
+      [SCOPE_OF_ACTION.UPDATE]: async () => (await keysOfTenant()).map(({ jwk }) => jwk),
+    },
+    // A registration tells the app nothing about itself: its tenant id is computed, and from then on stored.
+    tenantId: async ({ scope }) =>
+      scope === SCOPE_OF_ACTION.REGISTER ? tenantId(cloudId, await triggerUrl()) : ((await trust())?.tenantId ?? ''),
+  });
+  if (!callback.ok) return refusal(callback);
+
+  if (callback.body.action === 'REGISTER') {
+    return register(callback, await triggerUrl(), await trust(), scene);
+  }
+  const stored = await trust();
+  if (stored === undefined) return { output: 'UNREGISTERED' };
+  return update(callback, stored, await keysOfTenant(), scene);
+}
+
+function refusal({ reason, signed }: Refusal): Decision {
+  if (reason === 'no-key-for-scope') return { output: 'UNREGISTERED', why: reason };
+  if (reason === 'body-too-large') return { output: 'TOO_LARGE', why: reason };
+  if (reason === 'body' && signed) return { output: 'BAD_REQUEST', why: reason };
+  return { output: 'UNAUTHORIZED', why: reason };
+}
+
+/** The tenant's keys that count now, with the one that this very callback introduces. */
+async function trustedKeys(trust: Trust | undefined, body: string | undefined, scene: Scene): Promise<TrustedKey[]> {
+  if (trust === undefined) return [];
+  const nowS = scene.now.getTime() / 1000;
+  const keys = trust.keys.filter(({ until }) => until === undefined || nowS <= until);
+  const current = keys[0];
+  if (current === undefined || body?.includes('"keyIntroduction"') !== true) return keys;
+
+  const introduced = await introducedKey(fieldOf(body, 'keyIntroduction'), {
+    cloudId: scene.cloudId,
+    tenantId: trust.tenantId,
+    currentKid: thumbprint(current.jwk),
+    backendKeys: scene.config.backendKeys,
+    now: scene.now,
+  });
+  if (introduced === undefined || hasKey(keys, introduced)) return keys;
+  return [...keys.filter(({ until }, at) => at === 0 || until !== undefined), { jwk: introduced }];
+}
+
+function fieldOf(body: string, field: string): unknown {
+  try {
+    return (JSON.parse(body) as Record<string, unknown> | null)?.[field];
+  } catch {
+    return undefined;
+  }
+}
+
+async function register(callback: VerifiedCallback, triggerUrl: string, trust: Trust | undefined, scene: Scene): Promise<Decision> {
+  const { config, cloudId, now } = scene;
+  const { body, claims } = callback;
+  const jwk = parsePublicJwk(body['jwk']);
+  if (jwk === undefined) throw new MalformedField('jwk');
+  const service = parseService(body['service']);
+
+  const handoff = await verifyHandoff(body['handoff'], {
+    app: getAppContext().appAri.toString(),
+    backendUrl: config.backendUrl,
+    cloudId,
+    triggerUrl,
+    key: config.handoffKey,
+    registeredAt: claims.iat,
+  });
+  if (handoff === undefined) return { output: 'HANDOFF_INVALID' };
+  if ((body['service'] as { owner?: unknown }).owner !== handoff.accountId) throw new MalformedField('service.owner');
+
+  const replacement = keyAfterRegister(trust, claims.sub, jwk, handoff);
+  if (replacement === undefined) return { output: 'KEY_CONFLICT', why: 'a later hand-off installed another key' };
+
+  const usableUntil = handoff.exp + HANDOFF_GRACE_S + MAX_TOKEN_LIFE_S + 2 * CLOCK_SKEW_S;
+  const binding = { kid: thumbprint(jwk), serviceId: service.id };
+  const bound = await bindHandoff(handoff.jti, binding, usableUntil, now);
+  if (bound !== undefined && (bound.kid !== binding.kid || bound.serviceId !== binding.serviceId)) {
+    return { output: 'HANDOFF_USED' };
+  }
+  await writeTrust({ ...replacement, registered: withService(replacement.registered, service, claims.iat) });
+  return { output: bound === undefined ? 'ACCEPTED' : 'DUPLICATE' };
+}
+
+/**
+ * What is trusted after a REGISTER: unchanged when its key is known already, else its key alone. Only a
+ * hand-off made after the one that installed the present key can replace it: otherwise repeating an old
+ * REGISTER, while its token is still valid, would bring back a key that was replaced because it leaked.
+ */
+function keyAfterRegister(trust: Trust | undefined, tenant: string, jwk: Ed25519PublicJwk, { jti, iat }: HandoffClaims): Trust | undefined {
+  const handoff = { jti, iat };
+  if (trust?.tenantId !== tenant) return { tenantId: tenant, keys: [{ jwk }], handoff, registered: [] };
+  if (hasKey(trust.keys, jwk)) return trust;
+  if (iat <= trust.handoff.iat) return undefined;
+  return { ...trust, keys: [{ jwk }], handoff };
+}
+
+function withService(registered: readonly RegisteredService[], service: Service, registeredAt: number): RegisteredService[] {
+  const others = registered.filter((entry) => entry.service.id !== service.id && registeredAt - entry.registeredAt < REGISTERED_KEPT_S);
+  return [...others, { service, registeredAt }].slice(-KEPT_REGISTERED);
+}
+
+async function update(callback: VerifiedCallback, trust: Trust, keys: readonly TrustedKey[], scene: Scene): Promise<Decision> {
+  const { claims, kid } = callback;
+  const nowS = Math.floor(scene.now.getTime() / 1000);
+  const { tick, services, transitions } = parseUpdate(callback.body);
+  if (tick > nowS + MAX_TICK_LEAD_S) throw new MalformedField('tick');
+
+  const stored = await readReport();
+  const last = stored?.tenantId === trust.tenantId ? stored : undefined;
+  if (last !== undefined && tick <= last.tick) {
+    const repeated = tick === last.tick && claims.body_sha256 === last.bodyHash;
+    return { output: repeated ? 'DUPLICATE' : 'STALE_TICK' };
+  }
+
+  const rotated = keysAfterUpdate(keys, kid, nowS);
+  if (!sameKeys(rotated, trust.keys)) await writeTrust({ ...trust, keys: rotated });
+  const applied = await writeReport({
+    tenantId: trust.tenantId,
+    tick,
+    bodyHash: claims.body_sha256,
+    receivedAt: nowS,
+    services,
+    transitions: newestFirst(transitions, last?.transitions ?? []),
+  });
+  return { output: applied ? 'ACCEPTED' : 'STALE_TICK' };
+}
+
+/** The signing key comes first; a key that it follows gets its last hour. */
+function keysAfterUpdate(keys: readonly TrustedKey[], signer: string, nowS: number): TrustedKey[] {
+  const first = keys[0];
+  const signing = keys.find(({ jwk }) => thumbprint(jwk) === signer);
+  const keepsOrder = signing === undefined || signing === first || signing.until !== undefined;
+  if (keepsOrder) return [...keys];
+  const previous = first === undefined ? [] : [{ ...first, until: nowS + KEY_OVERLAP_S }];
+  return [signing, ...previous];
+}
+
+function newestFirst(incoming: readonly Transition[], kept: readonly Transition[]): Transition[] {
+  const byIdentity = new Map([...kept, ...incoming].map((t) => [`${String(t.tick)} ${t.serviceId}`, t]));
+  return [...byIdentity.values()].sort((a, b) => b.at - a.at || b.tick - a.tick).slice(0, KEPT_TRANSITIONS);
+}
+
+function hasKey(keys: readonly TrustedKey[], jwk: Ed25519PublicJwk): boolean {
+  return keys.some((known) => known.jwk.x === jwk.x);
+}
+
+function sameKeys(left: readonly TrustedKey[], right: readonly TrustedKey[]): boolean {
+  const shape = (keys: readonly TrustedKey[]) => keys.map(({ jwk, until }) => `${jwk.x} ${String(until)}`).join('\n');
+  return shape(left) === shape(right);
+}
+
+/** Runs a read at most once per invocation. */
+function once<T>(read: () => Promise<T>): () => Promise<T> {
+  let result: Promise<T> | undefined;
+  return () => (result ??= read());
+}

@@ -1,0 +1,167 @@
+/** What the app knows of a service, its checks and its changes, as the callbacks tell it. */
+
+export const STATUSES = ['ALIVE', 'DOWN', 'PAUSED', 'UNKNOWN'] as const;
+export type Status = (typeof STATUSES)[number];
+
+/** One check. All instants are seconds since 1970. */
+export interface Check {
+  readonly checkedAt: number;
+  readonly responseTimeMs?: number | undefined;
+  readonly attempts?: number | undefined;
+  readonly httpStatus?: number | undefined;
+  /** A class such as `timeout`, never a message. */
+  readonly failure?: string | undefined;
+  readonly certificateExpiresAt?: number | undefined;
+}
+
+export interface Service {
+  readonly id: string;
+  readonly name: string;
+  readonly url: string;
+  readonly status: Status;
+  readonly since?: number | undefined;
+  readonly check?: Check | undefined;
+  /** The verdict is held back because unrelated hosts fail alike; `status` is the last one believed. */
+  readonly held: boolean;
+}
+
+export interface Transition {
+  readonly tick: number;
+  readonly serviceId: string;
+  readonly from: Status;
+  readonly to: Status;
+  readonly at: number;
+  readonly reason: string;
+}
+
+/** The body of an UPDATE, beyond what every callback has. */
+export interface Update {
+  /** Seconds since 1970. */
+  readonly tick: number;
+  readonly services: readonly Service[];
+  readonly transitions: readonly Transition[];
+  readonly transitionsDropped: number;
+}
+
+/** A field that is not what the protocol says; its name is for the app's log. */
+export class MalformedField extends Error {
+  constructor(readonly field: string) {
+    super(`malformed field: ${field}`);
+  }
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+const MAX_SERVICES = 200;
+const MAX_TRANSITIONS = 100;
+
+/** @throws MalformedField */
+export function parseUpdate(body: Fields): Update {
+  return {
+    tick: instant(body, 'tick'),
+    services: list(body, 'services', MAX_SERVICES).map(parseService),
+    transitions: list(body, 'transitions', MAX_TRANSITIONS).map(parseTransition),
+    transitionsDropped: optional(body, 'transitionsDropped', count) ?? 0,
+  };
+}
+
+/** @throws MalformedField */
+export function parseService(value: unknown): Service {
+  const fields = object(value, 'service');
+  return {
+    id: serviceId(fields, 'id'),
+    name: text(fields, 'name', 80 * 4),
+    url: webAddress(fields, 'url'),
+    status: status(fields, 'status'),
+    since: optional(fields, 'since', instant),
+    check: optional(fields, 'check', parseCheck),
+    held: fields['held'] === true,
+  };
+}
+
+function parseCheck(parent: Fields, name: string): Check {
+  const fields = object(parent[name], name);
+  return {
+    checkedAt: instant(fields, 'checkedAt'),
+    responseTimeMs: optional(fields, 'responseTimeMs', count),
+    attempts: optional(fields, 'attempts', count),
+    httpStatus: optional(fields, 'httpStatus', count),
+    failure: optional(fields, 'failure', word),
+    certificateExpiresAt: optional(fields, 'certificateExpiresAt', instant),
+  };
+}
+
+function parseTransition(value: unknown): Transition {
+  const fields = object(value, 'transition');
+  return {
+    tick: instant(fields, 'tick'),
+    serviceId: serviceId(fields, 'serviceId'),
+    from: status(fields, 'from'),
+    to: status(fields, 'to'),
+    at: instant(fields, 'at'),
+    reason: optional(fields, 'reason', word) ?? '',
+  };
+}
+
+function optional<T>(fields: Fields, name: string, read: (fields: Fields, name: string) => T): T | undefined {
+  return fields[name] === undefined || fields[name] === null ? undefined : read(fields, name);
+}
+
+function object(value: unknown, name: string): Fields {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new MalformedField(name);
+  return value as Fields;
+}
+
+function list(fields: Fields, name: string, max: number): unknown[] {
+  const value = fields[name];
+  if (!Array.isArray(value) || value.length > max) throw new MalformedField(name);
+  return value;
+}
+
+function text(fields: Fields, name: string, maxLength: number): string {
+  const value = fields[name];
+  if (typeof value !== 'string' || value === '' || value.length > maxLength) throw new MalformedField(name);
+  return value;
+}
+
+function matching(fields: Fields, name: string, pattern: RegExp): string {
+  const value = fields[name];
+  if (typeof value !== 'string' || !pattern.test(value)) throw new MalformedField(name);
+  return value;
+}
+
+function serviceId(fields: Fields, name: string): string {
+  return matching(fields, name, /^[a-z2-7]{16}$/);
+}
+
+/** A class of reason: one short word, so that no sentence of a stranger reaches the page. */
+function word(fields: Fields, name: string): string {
+  return matching(fields, name, /^[A-Za-z][A-Za-z0-9_-]{0,39}$/);
+}
+
+/** Only http and https: the page makes links of these. */
+function webAddress(fields: Fields, name: string): string {
+  const value = text(fields, name, 4096);
+  if (!/^https?:\/\//i.test(value) || !URL.canParse(value)) throw new MalformedField(name);
+  return value;
+}
+
+function status(fields: Fields, name: string): Status {
+  const found = STATUSES.find((known) => known === fields[name]);
+  if (found === undefined) throw new MalformedField(name);
+  return found;
+}
+
+function count(fields: Fields, name: string): number {
+  const value = fields[name];
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw new MalformedField(name);
+  return value;
+}
+
+/** RFC 3339 in UTC with a precision of one second, as seconds since 1970. */
+function instant(fields: Fields, name: string): number {
+  const value = matching(fields, name, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
+  const at = Date.parse(value) / 1000;
+  if (!Number.isSafeInteger(at)) throw new MalformedField(name);
+  return at;
+}

@@ -1,0 +1,189 @@
+import { ForgeKvsAPIError, kvs } from '@forge/kvs';
+
+import { type Ed25519PublicJwk, parsePublicJwk } from 'forge-callback-verifier';
+
+import type { Service, Status, Transition } from './service';
+
+/**
+ * What the app keeps in the key-value store of its installation:
+ *
+ * - `trust`, written by REGISTER (and by the few UPDATEs that change keys): whose signatures count;
+ * - `report`, written by UPDATE only, once per tick: what the page shows;
+ * - `handoff:<jti>`, written once: what a hand-off was used for.
+ *
+ * `trust` and `report` are apart so that a registration and an update that arrive together cannot
+ * overwrite each other. The store is billed by bytes written, so a report is kept as tuples.
+ */
+
+/** A tenant key that may sign UPDATE. */
+export interface TrustedKey {
+  readonly jwk: Ed25519PublicJwk;
+  /** Set once a successor is in use: seconds since 1970 after which this key counts no more. */
+  readonly until?: number | undefined;
+}
+
+export interface RegisteredService {
+  readonly service: Service;
+  readonly registeredAt: number;
+}
+
+export interface Trust {
+  readonly tenantId: string;
+  /** The key in use first; then an introduced one, or the one before it during its last hour. */
+  readonly keys: readonly TrustedKey[];
+  /** The hand-off that installed the first key: an older one cannot replace it. */
+  readonly handoff: { readonly jti: string; readonly iat: number };
+  /** Services that no report has listed yet. */
+  readonly registered: readonly RegisteredService[];
+}
+
+export interface Report {
+  readonly tenantId: string;
+  readonly tick: number;
+  /** `body_sha256` of the UPDATE, to tell a repeated delivery from another body for the same tick. */
+  readonly bodyHash: string;
+  /** Seconds since 1970. */
+  readonly receivedAt: number;
+  readonly services: readonly Service[];
+  /** Newest first. */
+  readonly transitions: readonly Transition[];
+}
+
+export interface HandoffBinding {
+  readonly kid: string;
+  readonly serviceId: string;
+}
+
+/** Longest address that is kept: 50 services must stay far below the store's limit for one value. */
+const MAX_KEPT_URL_CHARS = 512;
+
+type StoredKey = [x: string, until: number | null];
+type StoredService = [
+  id: string, name: string, url: string, status: Status, since: number | null, held: 0 | 1,
+  check: [at: number, ms: number | null, attempts: number | null, http: number | null, failure: string | null, certificate: number | null] | null,
+];
+type StoredTransition = [tick: number, serviceId: string, from: Status, to: Status, at: number, reason: string];
+
+interface StoredTrust {
+  tenantId: string;
+  keys: StoredKey[];
+  handoff: [jti: string, iat: number];
+  registered: [service: StoredService, registeredAt: number][];
+}
+
+interface StoredReport {
+  tenantId: string;
+  tick: number;
+  hash: string;
+  at: number;
+  services: StoredService[];
+  transitions: StoredTransition[];
+}
+
+export async function readTrust(): Promise<Trust | undefined> {
+  const stored = await kvs.get<StoredTrust>('trust');
+  if (stored === undefined) return undefined;
+  return {
+    tenantId: stored.tenantId,
+    keys: stored.keys.flatMap(([x, until]) => {
+      const jwk = parsePublicJwk({ kty: 'OKP', crv: 'Ed25519', x });
+      return jwk === undefined ? [] : [{ jwk, until: until ?? undefined }];
+    }),
+    handoff: { jti: stored.handoff[0], iat: stored.handoff[1] },
+    registered: stored.registered.map(([service, registeredAt]) => ({ service: unpack(service), registeredAt })),
+  };
+}
+
+export async function writeTrust(trust: Trust): Promise<void> {
+  await kvs.set<StoredTrust>('trust', {
+    tenantId: trust.tenantId,
+    keys: trust.keys.map(({ jwk, until }) => [jwk.x, until ?? null]),
+    handoff: [trust.handoff.jti, trust.handoff.iat],
+    registered: trust.registered.map(({ service, registeredAt }) => [pack(service), registeredAt]),
+  });
+}
+
+export async function readReport(): Promise<Report | undefined> {
+  const stored = await kvs.get<StoredReport>('report');
+  return stored === undefined ? undefined : openReport(stored);
+}
+
+/**
+ * Writes a report unless a later one is there.
+ *
+ * The store has no conditional overwrite for plain keys, but it returns what it replaced: a later report
+ * that arrived between our read and our write is put back.
+ *
+ * @returns false when a later report of the same tenant stands
+ */
+export async function writeReport(report: Report): Promise<boolean> {
+  const stored: StoredReport = {
+    tenantId: report.tenantId,
+    tick: report.tick,
+    hash: report.bodyHash,
+    at: report.receivedAt,
+    services: report.services.map(pack),
+    transitions: report.transitions.map((t) => [t.tick, t.serviceId, t.from, t.to, t.at, t.reason]),
+  };
+  const replaced = await kvs.set<StoredReport>('report', stored, { keyPolicy: 'OVERRIDE', returnValue: 'PREVIOUS' });
+  const previous = replaced?.value;
+  if (previous?.tenantId !== report.tenantId || previous.tick <= report.tick) return true;
+  await kvs.set('report', previous);
+  return false;
+}
+
+/**
+ * Notes what a hand-off is used for. The first caller wins, whoever else is at it.
+ *
+ * @param until seconds since 1970 after which no REGISTER with this hand-off can be valid
+ * @returns undefined when it was unused, else what it is bound to
+ */
+export async function bindHandoff(jti: string, binding: HandoffBinding, until: number, now: Date): Promise<HandoffBinding | undefined> {
+  const key = `handoff:${jti}`;
+  const lifeS = Math.max(60, until - Math.floor(now.getTime() / 1000));
+  try {
+    await kvs.set(key, binding, { keyPolicy: 'FAIL_IF_EXISTS', ttl: { value: lifeS, unit: 'SECONDS' } });
+    return undefined;
+  } catch (error) {
+    if (!isConflict(error)) throw error;
+    const bound = await kvs.get<HandoffBinding>(key);
+    if (bound === undefined) throw error;
+    return bound;
+  }
+}
+
+function isConflict(error: unknown): boolean {
+  return error instanceof ForgeKvsAPIError && (error.code === 'KEY_CONFLICT' || error.responseDetails.status === 409);
+}
+
+function openReport(stored: StoredReport): Report {
+  return {
+    tenantId: stored.tenantId,
+    tick: stored.tick,
+    bodyHash: stored.hash,
+    receivedAt: stored.at,
+    services: stored.services.map(unpack),
+    transitions: stored.transitions.map(([tick, serviceId, from, to, at, reason]) => ({ tick, serviceId, from, to, at, reason })),
+  };
+}
+
+function pack({ id, name, url, status, since, held, check }: Service): StoredService {
+  const keptUrl = url.length > MAX_KEPT_URL_CHARS ? `${url.slice(0, MAX_KEPT_URL_CHARS)}…` : url;
+  return [
+    id, name, keptUrl, status, since ?? null, held ? 1 : 0,
+    check === undefined ? null : [
+      check.checkedAt, check.responseTimeMs ?? null, check.attempts ?? null, check.httpStatus ?? null,
+      check.failure ?? null, check.certificateExpiresAt ?? null,
+    ],
+  ];
+}
+
+function unpack([id, name, url, status, since, held, check]: StoredService): Service {
+  return {
+    id, name, url, status, since: since ?? undefined, held: held === 1,
+    check: check === null ? undefined : {
+      checkedAt: check[0], responseTimeMs: check[1] ?? undefined, attempts: check[2] ?? undefined,
+      httpStatus: check[3] ?? undefined, failure: check[4] ?? undefined, certificateExpiresAt: check[5] ?? undefined,
+    },
+  };
+}
