@@ -1,0 +1,23 @@
+// Bundles the site with the unmodified code of the companion app. Only the platform's own packages are
+// replaced: the app's imports of @forge/kvs and @forge/api end at src/platform/.
+import { fileURLToPath } from 'node:url';
+
+import { build } from 'esbuild';
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+
+await build({
+  entryPoints: [here('src/main.ts')],
+  outfile: here('dist/forge-site.mjs'),
+  bundle: true,
+  platform: 'node',
+  format: 'esm',
+  target: 'node20',
+  sourcemap: 'linked',
+  alias: {
+    '@forge/kvs': here('src/platform/kvs.ts'),
+    '@forge/api': here('src/platform/api.ts'),
+    'forge-callback-verifier': here('../../../forge-app/verifier/src/index.ts'),
+  },
+  logLevel: 'warning',
+});
