@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import boto3
@@ -28,7 +29,7 @@ class LocalAws:
         self.keep_state = keep_state
         self.extra = environment or {}
 
-    def start(self) -> None:
+    def start(self) -> subprocess.Popen:
         temporary = self.folder / "tmp"
         # Copies of the functions of the last run.
         shutil.rmtree(temporary, ignore_errors=True)
@@ -44,13 +45,14 @@ class LocalAws:
             "STATE_DIR": str(self.folder / "state"),
             "TMPDIR": str(temporary),
         }
-        self.processes.start(
+        server = self.processes.start(
             "the local AWS",
             [settings.ROOT / ".venv-local" / "bin" / "ministack"],
             environment | self.extra,
             self.folder / "aws.log",
         )
         self.processes.wait_for("the local AWS", f"{self.url}/_ministack/health")
+        return server
 
     def client(self, service: str):
         return boto3.client(

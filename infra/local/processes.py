@@ -63,7 +63,14 @@ class Processes:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    def start(self, name: str, command: list, environment: dict[str, str], log: Path | None = None) -> subprocess.Popen:
+    def start(
+        self,
+        name: str,
+        command: list,
+        environment: dict[str, str],
+        log: Path | None = None,
+        cwd: Path | None = None,
+    ) -> subprocess.Popen:
         """Starts a server. Its output goes to `log`, or to this terminal without one."""
         output = None
         if log:
@@ -72,6 +79,7 @@ class Processes:
         process = subprocess.Popen(
             [str(part) for part in command],
             env=environment,
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT if output else None,

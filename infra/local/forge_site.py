@@ -1,0 +1,75 @@
+"""Builds and starts the stand-in for a Forge site (forge-site/, TypeScript), and asks it what it knows."""
+
+import hashlib
+import json
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import settings
+from processes import Failed, Processes
+
+
+def ensure_packages(processes: Processes, folder: Path) -> None:
+    """`npm ci` in `folder`, unless node_modules is what the lock file says already."""
+    stamp = folder / "node_modules" / ".installed"
+    wanted = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    name = f"npm ci in {folder.relative_to(settings.ROOT)}"
+    processes.run(name, ["npm", "ci", "--no-audit", "--no-fund"], settings.build_environment(), folder)
+    stamp.write_text(wanted)
+
+
+class ForgeSite:
+    """The stand-in on 127.0.0.1, with its keys and its store in `folder`."""
+
+    def __init__(self, processes: Processes, folder: Path, port: int, backend_url: str):
+        self.processes = processes
+        self.port = port
+        self.backend_url = backend_url
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = folder / "forge-site.log"
+        self.program = ["node", settings.FORGE_SITE / "dist" / "forge-site.mjs"]
+        self.environment = settings.build_environment() | {
+            "BACKEND_URL": backend_url,
+            "FORGE_SITE_PORT": str(port),
+            "STATE_DIR": str(folder / "forge-site"),
+        }
+
+    def build(self) -> None:
+        for folder in (settings.FORGE_APP, settings.FORGE_SITE):
+            ensure_packages(self.processes, folder)
+        command = ["npm", "run", "build", "--silent"]
+        self.processes.run("the build of the Forge site", command, settings.build_environment(), settings.FORGE_SITE)
+
+    def public_keys(self) -> str:
+        """The JWKS that the deploy parameter ForgeAppPublicKey takes."""
+        command = [str(part) for part in self.program] + ["keys"]
+        return subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout.strip()
+
+    def start(self) -> None:
+        self.processes.start("the Forge site", self.program, self.environment, self.log)
+        self.processes.wait_for("the Forge site", f"{self.url}/")
+
+    def registration_link(self, seconds: float = 60) -> str:
+        """A link to the registration page with a fresh hand-off, valid for ten minutes.
+
+        The site can sign none before it has fetched the backend's public key: waits for that.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            self.processes.check()
+            try:
+                return f"{self.backend_url}/register?{urllib.parse.urlencode(self.get('/handoff.json'))}"
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or time.monotonic() > deadline:
+                    raise Failed(f"the Forge site made no hand-off (HTTP {error.code}); see {self.log}") from error
+                time.sleep(0.2)
+
+    def get(self, path: str) -> dict:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as response:
+            return json.load(response)
