@@ -1,4 +1,4 @@
-import { createPublicKey } from 'node:crypto';
+import { createPrivateKey, createPublicKey } from 'node:crypto';
 
 import { type Ed25519PublicJwk, normalizeBackendUrl, parsePublicJwk } from 'forge-callback-verifier';
 
@@ -53,7 +53,8 @@ function parseHandoffKey(text: string | undefined): HandoffKey | undefined {
   const jwk = parsePublicJwk(publicHalf);
   if (jwk === undefined || typeof d !== 'string') return undefined;
   try {
-    const derived = createPublicKey({ key: { ...jwk, d }, format: 'jwk' }).export({ format: 'jwk' });
+    const privateKey = createPrivateKey({ key: { ...jwk, d }, format: 'jwk' });
+    const derived = createPublicKey(privateKey).export({ format: 'jwk' });
     return derived.x === jwk.x ? { ...jwk, d } : undefined;
   } catch {
     return undefined;

@@ -157,16 +157,15 @@ async function register(callback: VerifiedCallback, triggerUrl: string, trust: T
   if (handoff === undefined) return { output: 'HANDOFF_INVALID' };
   if ((body['service'] as { owner?: unknown }).owner !== handoff.accountId) throw new MalformedField('service.owner');
 
-  const replacement = keyAfterRegister(trust, claims.sub, jwk, handoff);
-  if (replacement === undefined) return { output: 'KEY_CONFLICT', why: 'a later hand-off installed another key' };
-
   const usableUntil = handoff.exp + HANDOFF_GRACE_S + MAX_TOKEN_LIFE_S + 2 * CLOCK_SKEW_S;
   const binding = { kid: thumbprint(jwk), serviceId: service.id };
   const bound = await bindHandoff(handoff.jti, binding, usableUntil, now);
   if (bound !== undefined && (bound.kid !== binding.kid || bound.serviceId !== binding.serviceId)) {
     return { output: 'HANDOFF_USED' };
   }
-  await writeTrust({ ...replacement, registered: withService(replacement.registered, service, claims.iat) });
+  const renewed = keyAfterRegister(trust, claims.sub, jwk, handoff);
+  if (renewed === undefined) return { output: 'KEY_CONFLICT', why: 'a later hand-off installed another key' };
+  await writeTrust({ ...renewed, registered: withService(renewed.registered, service, claims.iat) });
   return { output: bound === undefined ? 'ACCEPTED' : 'DUPLICATE' };
 }
 

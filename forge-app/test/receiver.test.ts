@@ -1,0 +1,313 @@
+import { beforeEach, describe, expect, it, vi } from 'vitest';
+
+import { readOverview } from '../src/overview';
+import { readReport, readTrust } from '../src/store';
+import { signingKey } from '../verifier/test/signing';
+import { Backend, rfc3339, service } from './support/backend';
+import { kvs, newApp, Site } from './support/site';
+
+let backend: Backend;
+let site: Site;
+
+beforeEach(() => {
+  vi.spyOn(console, 'warn').mockReturnValue();
+  backend = new Backend();
+  site = new Site();
+  site.enter(backend);
+});
+
+async function registered(): Promise<void> {
+  expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
+  kvs.operations.length = 0;
+}
+
+const writes = () => kvs.operations.filter(({ kind }) => kind === 'set').map(({ key }) => key);
+
+describe('REGISTER', () => {
+  it('installs the key and shows the service at once', async () => {
+    await registered();
+    expect((await readTrust())?.keys.map(({ jwk }) => jwk)).toEqual([backend.tenantKey.jwk]);
+    expect((await readOverview()).services).toMatchObject([{ name: 'Shop', status: 'ALIVE' }]);
+  });
+
+  it('is applied again and answered DUPLICATE when it is repeated', async () => {
+    const first = backend.register(site, await site.handoff());
+    expect(await site.receive(first)).toBe('ACCEPTED');
+    expect(await site.receive(first)).toBe('DUPLICATE');
+    expect((await readOverview()).services).toHaveLength(1);
+  });
+
+  it('finishes at a repetition what a failing store interrupted', async () => {
+    const first = backend.register(site, await site.handoff());
+    kvs.beforeOperation = ({ kind, key }) => {
+      if (kind === 'set' && key === 'trust') throw new Error('the store is gone');
+    };
+    expect(await site.receive(first)).toBe('RETRY');
+    kvs.beforeOperation = undefined;
+    expect(await site.receive(first)).toBe('DUPLICATE');
+    expect((await readOverview()).services).toHaveLength(1);
+  });
+
+  it('accepts a second service under the same key', async () => {
+    await registered();
+    const second = service({ id: 'eeeeffffgggghhhh', name: 'Blog', owner: site.owner });
+    expect(await site.receive(backend.register(site, await site.handoff(), { body: { service: second } }))).toBe('ACCEPTED');
+    expect((await readOverview()).services.map(({ name }) => name)).toEqual(['Shop', 'Blog']);
+    expect((await readTrust())?.keys).toHaveLength(1);
+  });
+
+  it('is accepted when the person took the whole ten minutes, and the delivery five more', async () => {
+    const handoff = await site.handoff();
+    site.wait(899);
+    expect(await site.receive(backend.register(site, handoff))).toBe('ACCEPTED');
+  });
+
+  it('replaces a lost key with a fresh hand-off, and the old key counts no more', async () => {
+    await registered();
+    const lost = backend.tenantKey;
+    backend.tenantKey = signingKey();
+    site.wait(1);
+    expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { key: lost }))).toBe('UNAUTHORIZED');
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z'))).toBe('ACCEPTED');
+  });
+
+  it('of before a replacement does not bring the old key back', async () => {
+    const old = backend.register(site, await site.handoff());
+    expect(await site.receive(old)).toBe('ACCEPTED');
+    backend.tenantKey = signingKey();
+    site.wait(1);
+    expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
+    expect(await site.receive(old)).toBe('KEY_CONFLICT');
+    expect((await readTrust())?.keys.map(({ jwk }) => jwk)).toEqual([backend.tenantKey.jwk]);
+  });
+
+  it('starts anew when the web trigger of the installation has another URL', async () => {
+    await registered();
+    await site.receive(backend.update(site, '2026-11-22T10:05:00Z'));
+    const stored = await kvs.get<object>('trust');
+    await kvs.set('trust', { ...stored, tenantId: 'zzzzbbbbccccddddeeeeffffgggg2345' });
+    backend.tenantKey = signingKey();
+    expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
+    expect((await readTrust())?.tenantId).toBe(site.tenantId);
+  });
+
+  it.each([
+    ['no key', { jwk: undefined }],
+    ['a private key', { jwk: signingKey().privateKey.export({ format: 'jwk' }) }],
+    ['the neutral element as key', { jwk: { kty: 'OKP', crv: 'Ed25519', x: `AQ${'A'.repeat(41)}` } }],
+    ['no service', { service: undefined }],
+    ['a service of another owner', { service: service({ owner: 'pseudonym-of-mallory' }) }],
+    ['a service whose URL is a script', { service: service({ url: 'javascript:alert(1)' }) }],
+    ['a service whose status is markup', { service: service({ status: '<b>ALIVE</b>' }) }],
+  ])('with %s is BAD_REQUEST and changes nothing', async (_, body) => {
+    expect(await site.receive(backend.register(site, await site.handoff(), { body }))).toBe('BAD_REQUEST');
+    expect(writes()).toEqual([]);
+  });
+});
+
+describe('UPDATE', () => {
+  it('before any registration is UNREGISTERED', async () => {
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z'))).toBe('UNREGISTERED');
+    expect(writes()).toEqual([]);
+  });
+
+  it('costs one write, and the whole state is what it says', async () => {
+    await registered();
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { body: { services: [service({ status: 'DOWN', held: true })] } }))).toBe('ACCEPTED');
+    expect(writes()).toEqual(['report']);
+    expect(await readReport()).toMatchObject({
+      tick: Date.parse('2026-11-22T10:05:00Z') / 1000,
+      services: [{ name: 'Shop', status: 'DOWN', held: true, check: { responseTimeMs: 84, httpStatus: 200 } }],
+    });
+  });
+
+  it('of fifty services with long names and addresses is stored within 64 KiB', async () => {
+    await registered();
+    const services = Array.from({ length: 50 }, (_, at) =>
+      service({ id: `aaaabbbbccccd${'abcdefghijklmnopqrstuvwxyz'.charAt(at % 26)}${at < 26 ? 'aa' : 'bb'}`, name: '名'.repeat(80), url: `https://shop.example/${'x'.repeat(2000)}` }),
+    );
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { body: { services } }))).toBe('ACCEPTED');
+    expect(kvs.operations.find(({ kind }) => kind === 'set')?.bytes).toBeLessThan(64 * 1024);
+  });
+
+  it('that leaves a service out removes it', async () => {
+    await registered();
+    site.wait(300);
+    await site.receive(backend.update(site, '2026-11-22T10:10:00Z', { body: { services: [] } }));
+    expect((await readOverview()).services).toEqual([]);
+  });
+
+  it('repeated is DUPLICATE; another body for the tick and every earlier tick are STALE_TICK', async () => {
+    await registered();
+    const second = backend.update(site, '2026-11-22T10:05:00Z');
+    expect(await site.receive(second)).toBe('ACCEPTED');
+    expect(await site.receive(second)).toBe('DUPLICATE');
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { body: { services: [] } }))).toBe('STALE_TICK');
+    expect(await site.receive(backend.update(site, '2026-11-22T10:00:00Z'))).toBe('STALE_TICK');
+    expect((await readOverview()).services).toHaveLength(1);
+  });
+
+  it('that is overtaken between its read and its write puts the later one back', async () => {
+    await registered();
+    const early = backend.update(site, '2026-11-22T10:04:00Z');
+    const late = backend.update(site, '2026-11-22T10:05:00Z', { body: { services: [service({ status: 'DOWN' })] } });
+    let overtake = true;
+    kvs.beforeOperation = async ({ kind, key }) => {
+      if (kind !== 'set' || key !== 'report' || !overtake) return;
+      overtake = false;
+      expect(await site.receive(late)).toBe('ACCEPTED');
+    };
+    expect(await site.receive(early)).toBe('STALE_TICK');
+    expect(await readReport()).toMatchObject({ tick: Date.parse('2026-11-22T10:05:00Z') / 1000, services: [{ status: 'DOWN' }] });
+  });
+
+  it('keeps a change once, however often it is carried, and the newest first', async () => {
+    await registered();
+    const down = { tick: '2026-11-22T10:00:00Z', serviceId: 'aaaabbbbccccdddd', from: 'ALIVE', to: 'DOWN', at: '2026-11-22T10:00:07Z', reason: 'timeout' };
+    const up = { ...down, tick: '2026-11-22T10:05:00Z', from: 'DOWN', to: 'ALIVE', at: '2026-11-22T10:05:02Z', reason: 'recovered' };
+    await site.receive(backend.update(site, '2026-11-22T10:00:00Z', { body: { transitions: [down] } }));
+    await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { body: { transitions: [down, up] } }));
+    expect((await readOverview()).transitions.map(({ to }) => to)).toEqual(['ALIVE', 'DOWN']);
+  });
+
+  it.each([
+    ['a tick of tomorrow', { tick: '2026-11-23T10:05:00Z' }],
+    ['a tick with milliseconds', { tick: '2026-11-22T10:05:00.000Z' }],
+    ['no services', { services: undefined }],
+    ['a service without a name', { services: [service({ name: '' })] }],
+    ['a service id of another form', { services: [service({ id: '../../report' })] }],
+    ['a reason that is a sentence', { transitions: [{ tick: '2026-11-22T10:00:00Z', serviceId: 'aaaabbbbccccdddd', from: 'ALIVE', to: 'DOWN', at: '2026-11-22T10:00:07Z', reason: '<img src=x>' }] }],
+    ['a response time below zero', { services: [service({ check: { checkedAt: '2026-11-22T10:05:02Z', responseTimeMs: -1 } })] }],
+  ])('with %s is BAD_REQUEST and changes nothing', async (_, body) => {
+    await registered();
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { body }))).toBe('BAD_REQUEST');
+    expect(writes()).toEqual([]);
+  });
+
+  it('over 1 MiB is TOO_LARGE', async () => {
+    await registered();
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { body: { padding: 'x'.repeat(1024 * 1024) } }))).toBe('TOO_LARGE');
+  });
+
+  it('is answered RETRY while the store fails', async () => {
+    await registered();
+    kvs.beforeOperation = () => {
+      throw new Error('the store is gone');
+    };
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z'))).toBe('RETRY');
+  });
+});
+
+describe('a key introduction', () => {
+  const TICKS = ['2026-11-22T10:05:00Z', '2026-11-22T10:10:00Z', '2026-11-22T10:15:00Z'] as const;
+
+  it('adds the next key; the one before stays for an hour after the first UPDATE under it', async () => {
+    await registered();
+    const old = backend.tenantKey;
+    const next = signingKey();
+    const keyIntroduction = backend.introduction(site, old, next);
+    expect(await site.receive(backend.update(site, TICKS[0], { body: { keyIntroduction } }))).toBe('ACCEPTED');
+    site.wait(300);
+    expect(await site.receive(backend.update(site, TICKS[1], { key: next }))).toBe('ACCEPTED');
+    site.wait(300);
+    expect(await site.receive(backend.update(site, TICKS[2], { key: old }))).toBe('ACCEPTED');
+    site.wait(3301);
+    const late = rfc3339(site.now);
+    expect(await site.receive(backend.update(site, late, { key: old }))).toBe('UNAUTHORIZED');
+    expect(await site.receive(backend.update(site, late, { key: next }))).toBe('ACCEPTED');
+    expect((await readTrust())?.keys.map(({ jwk }) => jwk)).toEqual([next.jwk]);
+  });
+
+  it('is understood in an UPDATE that the next key signs already', async () => {
+    await registered();
+    const next = signingKey();
+    const keyIntroduction = backend.introduction(site, backend.tenantKey, next);
+    expect(await site.receive(backend.update(site, TICKS[0], { key: next, body: { keyIntroduction } }))).toBe('ACCEPTED');
+    expect((await readTrust())?.keys[0]?.jwk).toEqual(next.jwk);
+  });
+
+  const stranger = signingKey();
+  it.each<[string, () => string]>([
+    ['signed by a stranger', () => backend.introduction(site, backend.tenantKey, stranger, {}, stranger)],
+    ['signed by the tenant key itself', () => backend.introduction(site, backend.tenantKey, stranger, {}, backend.tenantKey)],
+    ['for another tenant', () => backend.introduction(site, backend.tenantKey, stranger, { sub: 'zzzzbbbbccccddddeeeeffffgggg2345' })],
+    ['for another site', () => backend.introduction(site, backend.tenantKey, stranger, { aud: new Site().cloudId })],
+    ['after another key', () => backend.introduction(site, signingKey(), stranger)],
+    ['that is over', () => backend.introduction(site, backend.tenantKey, stranger, { iat: 1, exp: 2 })],
+    ['without an end', () => backend.introduction(site, backend.tenantKey, stranger, { exp: undefined })],
+    ['of a key of small order', () => backend.introduction(site, backend.tenantKey, stranger, { jwk: { kty: 'OKP', crv: 'Ed25519', x: `AQ${'A'.repeat(41)}` } })],
+  ])('%s adds nothing', async (_, make) => {
+    await registered();
+    const keyIntroduction = make();
+    expect(await site.receive(backend.update(site, TICKS[0], { key: stranger, body: { keyIntroduction } }))).toBe('UNAUTHORIZED');
+    expect(await site.receive(backend.update(site, TICKS[0], { body: { keyIntroduction } }))).toBe('ACCEPTED');
+    expect((await readTrust())?.keys.map(({ jwk }) => jwk)).toEqual([backend.tenantKey.jwk]);
+  });
+
+  it('of an earlier rotation is without effect', async () => {
+    await registered();
+    const first = backend.tenantKey;
+    const next = signingKey();
+    const keyIntroduction = backend.introduction(site, first, next);
+    await site.receive(backend.update(site, TICKS[0], { key: next, body: { keyIntroduction } }));
+    site.wait(4000);
+    const tick = rfc3339(site.now);
+    expect(await site.receive(backend.update(site, tick, { key: first, body: { keyIntroduction } }))).toBe('UNAUTHORIZED');
+    expect((await readTrust())?.keys[0]?.jwk).toEqual(next.jwk);
+  });
+});
+
+describe('configuration', () => {
+  it.each([
+    ['BACKEND_URL', undefined],
+    ['BACKEND_URL', 'http://backend.example'],
+    ['BACKEND_PUBLIC_KEY', undefined],
+    ['BACKEND_PUBLIC_KEY', '{"keys":[]}'],
+    ['BACKEND_PUBLIC_KEY', '{"keys":[{"kty":"RSA"}]}'],
+    ['BACKEND_PUBLIC_KEY', 'not JSON'],
+    ['HANDOFF_PRIVATE_KEY', undefined],
+    ['HANDOFF_PRIVATE_KEY', JSON.stringify(signingKey().jwk)],
+    ['HANDOFF_PRIVATE_KEY', JSON.stringify({ ...signingKey().jwk, d: signingKey().privateKey.export({ format: 'jwk' }).d })],
+  ])('%s = %s is answered NOT_CONFIGURED', async (name, value) => {
+    if (value === undefined) Reflect.deleteProperty(process.env, name);
+    else process.env[name] = value;
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z'))).toBe('NOT_CONFIGURED');
+    expect(kvs.operations).toEqual([]);
+  });
+
+  it('may pin two deployment keys while one follows the other', async () => {
+    const previous = backend.deploymentKey;
+    backend.deploymentKey = signingKey();
+    process.env['BACKEND_PUBLIC_KEY'] = JSON.stringify({ keys: [previous.jwk, backend.deploymentKey.jwk] });
+    expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
+    site.wait(1);
+    expect(await site.receive(backend.register(site, await site.handoff(), { key: previous }))).toBe('ACCEPTED');
+  });
+});
+
+it('reads nothing from the store for a request that no key could make good', async () => {
+  await registered();
+  const { headers, body } = backend.update(site, '2026-11-22T10:05:00Z', { sentBody: '{}' });
+  expect(await site.receive({ headers, body })).toBe('UNAUTHORIZED');
+  expect(await site.receive({ headers: {}, body })).toBe('UNAUTHORIZED');
+  expect(await site.receive({ headers: { authorization: ['Bearer a.b.c'] }, body })).toBe('UNAUTHORIZED');
+  expect(kvs.operations).toEqual([]);
+});
+
+it('answers an invocation without a site with RETRY', async () => {
+  const { receive } = await import('../src/receiver');
+  expect(await receive(backend.update(site, '2026-11-22T10:05:00Z'), {}, site.now)).toEqual({ outputKey: 'RETRY' });
+});
+
+it('never logs tokens, bodies, keys or trigger URLs', async () => {
+  const { token, request } = await (async () => {
+    const handoff = await site.handoff({ app: newApp().id });
+    return { token: handoff, request: backend.register(site, handoff) };
+  })();
+  expect(await site.receive(request)).toBe('HANDOFF_INVALID');
+  expect(await site.receive(backend.register(site, await site.handoff(), { body: { jwk: { secret: 'value' } } }))).toBe('BAD_REQUEST');
+  const logged = vi.mocked(console.warn).mock.calls.flat().join('\n');
+  expect(logged).toContain('BAD_REQUEST');
+  for (const secret of [token, site.triggerUrl, 'secret', request.headers?.['authorization']?.[0] ?? '?']) expect(logged).not.toContain(secret);
+});
