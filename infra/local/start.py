@@ -13,11 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "infra" / "local"
 
-# What each command runs, and the environments it needs. SAM and ministack pin different botocore versions: kept apart.
+# What each command runs, and the environments it needs. SAM, ministack and checkov pin different botocore versions: kept
+# apart.
 COMMANDS = {
     "dev": ("dev.py", ["local", "sam"]),
     "watch": ("watch.py", ["local", "sam"]),
-    "test": ("verify.py", ["local", "sam"]),
+    "test": ("verify.py", ["local", "sam", "lint"]),
 }
 
 

@@ -15,6 +15,7 @@ FOLDER = settings.STATE / "test"
 LOCAL = settings.ROOT / "infra" / "local"
 PYTHON = settings.ROOT / ".venv-local" / "bin" / "python"
 SAM = settings.ROOT / ".venv-sam" / "bin"
+LINT = settings.ROOT / ".venv-lint" / "bin"
 
 
 class Verification:
@@ -78,7 +79,8 @@ class Verification:
 
     def template(self) -> None:
         self.run(SAM / "sam", "validate", "--lint")
-        self.run(SAM / "cfn-lint", "infra/template.yaml")
+        self.run(LINT / "cfn-lint", "--config-file", "infra/cfn-lint.yaml")
+        self.run(LINT / "checkov", "--config-file", "infra/checkov.yaml", "--file", "infra/template.yaml")
         self.run(PYTHON, "-m", "pytest", "tests/test_template.py", cwd=LOCAL)
 
     def end_to_end(self) -> None:
