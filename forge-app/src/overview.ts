@@ -9,6 +9,8 @@ export interface Overview {
   /** False until the first registration was accepted. */
   readonly registered: boolean;
   readonly services: readonly Service[];
+  /** Account id of who added a service, by service id. */
+  readonly owners: Readonly<Record<string, string>>;
   /** Newest first. */
   readonly transitions: readonly Transition[];
   /** When the last report or registration came in. */
@@ -20,7 +22,7 @@ export interface Overview {
 /** The last report, and the services registered since, which no report could list yet. */
 export async function readOverview(): Promise<Overview> {
   const [trust, stored] = await Promise.all([readTrust(), readReport()]);
-  if (trust === undefined) return { registered: false, services: [], transitions: [] };
+  if (trust === undefined) return { registered: false, services: [], owners: {}, transitions: [] };
   const report = stored?.tenantId === trust.tenantId ? stored : undefined;
   const listed = new Set(report?.services.map(({ id }) => id));
   const pending = trust.registered.filter(
@@ -30,6 +32,7 @@ export async function readOverview(): Promise<Overview> {
   return {
     registered: true,
     services: [...(report?.services ?? []), ...pending.map(({ service }) => service)],
+    owners: trust.owners,
     transitions: report?.transitions ?? [],
     heardAt: heard.length === 0 ? undefined : Math.max(...heard),
     tick: report?.tick,

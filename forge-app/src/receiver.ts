@@ -17,6 +17,7 @@ import { type Config, readConfig } from './config';
 import { HANDOFF_GRACE_S, type HandoffClaims, verifyHandoff } from './handoff';
 import { CALLBACK_TRIGGER, cloudIdOf, type InvocationContext } from './installation';
 import { introducedKey } from './introduction';
+import { accountOf } from './owner';
 import type { OutputKey, StaticOutput } from './outputs';
 import { MalformedField, parseService, parseUpdate, type Service, type Transition } from './service';
 import {
@@ -39,6 +40,7 @@ const KEPT_TRANSITIONS = 30;
 /** How long a service stays in `trust.registered`; by then a report has listed it, or it is gone. */
 const REGISTERED_KEPT_S = 3600;
 const KEPT_REGISTERED = 50;
+const KEPT_OWNERS = 200;
 
 /**
  * The web trigger's handler: verifies one callback and applies it.
@@ -165,7 +167,11 @@ async function register(callback: VerifiedCallback, triggerUrl: string, trust: T
   }
   const renewed = keyAfterRegister(trust, claims.sub, jwk, handoff);
   if (renewed === undefined) return { output: 'KEY_CONFLICT', why: 'a later hand-off installed another key' };
-  await writeTrust({ ...renewed, registered: withService(renewed.registered, service, claims.iat) });
+  await writeTrust({
+    ...renewed,
+    registered: withService(renewed.registered, service, claims.iat),
+    owners: withOwner(renewed.owners, service.id, await accountOf(handoff.accountId)),
+  });
   return { output: bound === undefined ? 'ACCEPTED' : 'DUPLICATE' };
 }
 
@@ -176,7 +182,7 @@ async function register(callback: VerifiedCallback, triggerUrl: string, trust: T
  */
 function keyAfterRegister(trust: Trust | undefined, tenant: string, jwk: Ed25519PublicJwk, { jti, iat }: HandoffClaims): Trust | undefined {
   const handoff = { jti, iat };
-  if (trust?.tenantId !== tenant) return { tenantId: tenant, keys: [{ jwk }], handoff, registered: [] };
+  if (trust?.tenantId !== tenant) return { tenantId: tenant, keys: [{ jwk }], handoff, registered: [], owners: {} };
   if (hasKey(trust.keys, jwk)) return trust;
   if (iat <= trust.handoff.iat) return undefined;
   return { ...trust, keys: [{ jwk }], handoff };
@@ -185,6 +191,12 @@ function keyAfterRegister(trust: Trust | undefined, tenant: string, jwk: Ed25519
 function withService(registered: readonly RegisteredService[], service: Service, registeredAt: number): RegisteredService[] {
   const others = registered.filter((entry) => entry.service.id !== service.id && registeredAt - entry.registeredAt < REGISTERED_KEPT_S);
   return [...others, { service, registeredAt }].slice(-KEPT_REGISTERED);
+}
+
+/** The latest owners; far more than a tenant may have services, so that nobody's name is lost. */
+function withOwner(owners: Readonly<Record<string, string>>, id: string, accountId: string | undefined): Record<string, string> {
+  const others = Object.entries(owners).filter(([service]) => service !== id);
+  return Object.fromEntries<string>(accountId === undefined ? others : [...others, [id, accountId]].slice(-KEPT_OWNERS));
 }
 
 async function update(callback: VerifiedCallback, trust: Trust, keys: readonly TrustedKey[], scene: Scene): Promise<Decision> {

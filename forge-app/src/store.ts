@@ -9,7 +9,8 @@ import type { Service, Status, Transition } from './service';
  *
  * - `trust`, written by REGISTER (and by the few UPDATEs that change keys): whose signatures count;
  * - `report`, written by UPDATE only, once per tick: what the page shows;
- * - `handoff:<jti>`, written once: what a hand-off was used for.
+ * - `handoff:<jti>`, written once: what a hand-off was used for;
+ * - `owner:<pseudonym>` and the secret `owner-secret`, see owner.ts.
  *
  * `trust` and `report` are apart so that a registration and an update that arrive together cannot
  * overwrite each other. The store is billed by bytes written, so a report is kept as tuples.
@@ -35,6 +36,8 @@ export interface Trust {
   readonly handoff: { readonly jti: string; readonly iat: number };
   /** Services that no report has listed yet. */
   readonly registered: readonly RegisteredService[];
+  /** Account id of who added a service, by service id. */
+  readonly owners: Readonly<Record<string, string>>;
 }
 
 export interface Report {
@@ -69,6 +72,7 @@ interface StoredTrust {
   keys: StoredKey[];
   handoff: [jti: string, iat: number];
   registered: [service: StoredService, registeredAt: number][];
+  owners: Record<string, string>;
 }
 
 interface StoredReport {
@@ -91,6 +95,7 @@ export async function readTrust(): Promise<Trust | undefined> {
     }),
     handoff: { jti: stored.handoff[0], iat: stored.handoff[1] },
     registered: stored.registered.map(([service, registeredAt]) => ({ service: unpack(service), registeredAt })),
+    owners: stored.owners,
   };
 }
 
@@ -100,7 +105,14 @@ export async function writeTrust(trust: Trust): Promise<void> {
     keys: trust.keys.map(({ jwk, until }) => [jwk.x, until ?? null]),
     handoff: [trust.handoff.jti, trust.handoff.iat],
     registered: trust.registered.map(({ service, registeredAt }) => [pack(service), registeredAt]),
+    owners: { ...trust.owners },
   });
+}
+
+/** Forgets whom to believe and what they said. */
+export async function forgetEverything(): Promise<void> {
+  await kvs.delete('trust');
+  await kvs.delete('report');
 }
 
 export async function readReport(): Promise<Report | undefined> {
@@ -152,7 +164,8 @@ export async function bindHandoff(jti: string, binding: HandoffBinding, until: n
   }
 }
 
-function isConflict(error: unknown): boolean {
+/** Whether a write failed because of `FAIL_IF_EXISTS`. */
+export function isConflict(error: unknown): boolean {
   return error instanceof ForgeKvsAPIError && (error.code === 'KEY_CONFLICT' || error.responseDetails.status === 409);
 }
 

@@ -1,0 +1,17 @@
+/** What the page and the resolver say to each other: plain JSON, no code. */
+import type { Variable } from './config';
+import type { Overview } from './overview';
+
+export type PageData =
+  | { readonly configured: false; readonly unusable: readonly Variable[] }
+  | {
+      readonly configured: true;
+      readonly overview: Overview;
+      /** The server's clock, seconds since 1970: a wrong clock in the browser must not make a backend silent. */
+      readonly now: number;
+      readonly checkEveryMinutes: number;
+    };
+
+export type AddServiceResult =
+  | { readonly ok: true; readonly url: string }
+  | { readonly ok: false; readonly problem: 'not-configured' | 'no-account' | 'no-site' | 'callback-url' };

@@ -1,0 +1,33 @@
+import { invoke, requestJira, router, view } from '@forge/bridge';
+
+import type { AddServiceResult, PageData } from '../../../src/page-data';
+
+/** The page's questions to its resolver and to the site it is shown on. */
+
+export function readPage(): Promise<PageData> {
+  return invoke<PageData>('readPage') as Promise<PageData>;
+}
+
+/** Asks for a registration link and goes there; the site asks the person whether to leave. */
+export async function addService(): Promise<AddServiceResult> {
+  const { siteUrl, extension } = await view.getContext();
+  const location: unknown = extension['location'];
+  const callbackUrl = typeof location === 'string' ? location : siteUrl;
+  const result = (await invoke<AddServiceResult>('addService', { callbackUrl })) as AddServiceResult;
+  if (result.ok) await router.navigate(result.url);
+  return result;
+}
+
+/** Names by account id, as the person who looks may see them; empty when Jira does not tell. */
+export async function readNames(accountIds: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  if (accountIds.length === 0) return new Map();
+  try {
+    const query = accountIds.map((id) => `accountId=${encodeURIComponent(id)}`).join('&');
+    const response = await requestJira(`/rest/api/3/user/bulk?maxResults=${String(accountIds.length)}&${query}`);
+    if (!response.ok) return new Map();
+    const { values } = (await response.json()) as { values: readonly { accountId: string; displayName: string }[] };
+    return new Map(values.map(({ accountId, displayName }) => [accountId, displayName]));
+  } catch {
+    return new Map();
+  }
+}

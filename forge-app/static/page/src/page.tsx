@@ -1,0 +1,187 @@
+import { useCallback, useEffect, useRef, useState } from 'react';
+
+import type { AddServiceResult, PageData } from '../../../src/page-data';
+import { addService, readNames, readPage } from './bridge';
+import { RecentChanges } from './changes';
+import { ServicesTable } from './services';
+import { isSilent } from './silence';
+import { duration } from './time';
+
+const REFRESH_MS = 15_000;
+
+type AddProblem = Extract<AddServiceResult, { ok: false }>['problem'] | 'failed';
+
+const ADD_PROBLEMS: Readonly<Record<AddProblem, string>> = {
+  'not-configured': 'The app is not configured yet.',
+  'no-account': 'Log in to add a service: it is registered in your name.',
+  'no-site': 'Atlassian did not tell the app which site this is. Reload the page and try again.',
+  'callback-url': 'This page\'s address does not belong to this site. Open the page from the Apps menu and try again.',
+  failed: 'The registration could not be started. Try again.',
+};
+
+const VARIABLE_HINTS = {
+  BACKEND_URL: 'forge variables set BACKEND_URL https://...',
+  BACKEND_PUBLIC_KEY: 'forge variables set BACKEND_PUBLIC_KEY "$(curl -fsS https://.../.well-known/jwks.json)"',
+  HANDOFF_PRIVATE_KEY: 'npm run keygen',
+} as const;
+
+interface Loaded {
+  readonly data: PageData;
+  /** The browser's monotonic clock when the data came, in milliseconds. */
+  readonly at: number;
+}
+
+export function Page() {
+  const [loaded, setLoaded] = useState<Loaded>();
+  const [failed, setFailed] = useState(false);
+  const [names, setNames] = useState<ReadonlyMap<string, string>>(new Map());
+  const clock = useClock();
+
+  const load = useCallback(async () => {
+    try {
+      const data = await readPage();
+      setLoaded({ data, at: performance.now() });
+      setFailed(false);
+    } catch {
+      setFailed(true);
+    }
+  }, []);
+
+  useEffect(() => {
+    void load();
+    const timer = setInterval(() => void load(), REFRESH_MS);
+    return () => clearInterval(timer);
+  }, [load]);
+
+  const owners = loaded?.data.configured === true ? [...new Set(Object.values(loaded.data.overview.owners))].sort().join(' ') : '';
+  useEffect(() => {
+    if (owners !== '') void readNames(owners.split(' ')).then(setNames);
+  }, [owners]);
+
+  if (loaded === undefined) return failed ? <LoadingFailed retry={() => void load()} /> : <Loading />;
+  const { data, at } = loaded;
+  if (!data.configured) return <NotConfigured unusable={data.unusable} />;
+  // The server's clock, carried on by the browser's: never later than what was really heard.
+  const now = Math.floor(data.now + Math.max(0, clock - at) / 1000);
+  return <Monitor data={data} now={now} names={names} refreshFailed={failed} />;
+}
+
+function Monitor({ data, now, names, refreshFailed }: {
+  readonly data: Extract<PageData, { configured: true }>;
+  readonly now: number;
+  readonly names: ReadonlyMap<string, string>;
+  readonly refreshFailed: boolean;
+}) {
+  const { overview, checkEveryMinutes } = data;
+  const silent = isSilent(overview, now, checkEveryMinutes);
+  const down = overview.services.filter(({ status }) => status === 'DOWN').length;
+  return (
+    <main>
+      <header>
+        <h1>Health Monitor</h1>
+        <AddService />
+      </header>
+      {refreshFailed && <p className="message warning" role="status">This page could not be refreshed. What you see may be out of date; it tries again by itself.</p>}
+      {silent && overview.heardAt !== undefined && (
+        <div className="message error" role="alert">
+          <p><strong>The backend is silent.</strong> Nothing was heard for {duration(now - overview.heardAt)}; a report is due every {checkEveryMinutes} min.</p>
+          <p>Whether the services below are up is not known.</p>
+        </div>
+      )}
+      {overview.services.length === 0 ? (
+        <div className="blank">
+          <h2>No service is monitored yet</h2>
+          <p>Add the address of a health check. It is then called every {checkEveryMinutes} min, and its status appears here.</p>
+        </div>
+      ) : (
+        <>
+          <p className="subtle">
+            {overview.services.length} {overview.services.length === 1 ? 'service' : 'services'}
+            {!silent && `, ${String(down)} down`}
+            {overview.heardAt !== undefined && `, updated ${duration(now - overview.heardAt)} ago`}
+          </p>
+          <ServicesTable overview={overview} names={names} now={now} silent={silent} />
+          <h2>Recent changes</h2>
+          <RecentChanges {...overview} />
+        </>
+      )}
+    </main>
+  );
+}
+
+function AddService() {
+  const [leaving, setLeaving] = useState(false);
+  const [problem, setProblem] = useState<AddProblem>();
+  const busy = useRef(false);
+
+  const leave = async () => {
+    if (busy.current) return;
+    busy.current = true;
+    setLeaving(true);
+    setProblem(undefined);
+    try {
+      const result = await addService();
+      if (!result.ok) setProblem(result.problem);
+    } catch {
+      setProblem('failed');
+    } finally {
+      busy.current = false;
+      setLeaving(false);
+    }
+  };
+  return (
+    <>
+      <button type="button" aria-disabled={leaving} onClick={() => void leave()}>{leaving ? 'Opening…' : 'Add service'}</button>
+      {problem !== undefined && <p className="message error" role="alert">{ADD_PROBLEMS[problem]}</p>}
+    </>
+  );
+}
+
+function Loading() {
+  return (
+    <main aria-busy="true">
+      <h1>Health Monitor</h1>
+      <p className="subtle" role="status">Loading…</p>
+    </main>
+  );
+}
+
+function LoadingFailed({ retry }: { readonly retry: () => void }) {
+  return (
+    <main>
+      <h1>Health Monitor</h1>
+      <div className="message error" role="alert">
+        <p><strong>The services could not be loaded.</strong> The checks go on; only this page has a problem.</p>
+        <p><button type="button" className="secondary" onClick={retry}>Try again</button></p>
+      </div>
+    </main>
+  );
+}
+
+function NotConfigured({ unusable }: { readonly unusable: readonly (keyof typeof VARIABLE_HINTS)[] }) {
+  return (
+    <main>
+      <h1>Health Monitor</h1>
+      <div className="message warning">
+        <p><strong>{unusable.includes('BACKEND_URL') ? 'Backend URL not configured' : 'The app is not configured yet'}</strong></p>
+        <p>
+          {unusable.length === 1 ? 'This Forge variable is missing or cannot be used' : 'These Forge variables are missing or cannot be used'}:{' '}
+          {unusable.map((name, at) => <span key={name}>{at > 0 && ', '}<code>{name}</code></span>)}.
+          {unusable.includes('BACKEND_URL') && ' The backend URL must begin with https.'}
+        </p>
+      </div>
+      <p>Whoever deploys this app sets them, in the app&apos;s folder:</p>
+      <pre tabIndex={0} aria-label="Commands"><code>{[...unusable.map((name) => VARIABLE_HINTS[name]), 'forge deploy'].join('\n')}</code></pre>
+    </main>
+  );
+}
+
+/** A clock that ticks once a second: milliseconds of the browser's monotonic clock. */
+function useClock(): number {
+  const [time, setTime] = useState(() => performance.now());
+  useEffect(() => {
+    const timer = setInterval(() => setTime(performance.now()), 1000);
+    return () => clearInterval(timer);
+  }, []);
+  return time;
+}

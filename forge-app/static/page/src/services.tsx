@@ -1,0 +1,101 @@
+import type { Overview } from '../../../src/overview';
+import type { Check, Service, Status } from '../../../src/service';
+import { atMoment, daysUntil, duration, iso, onDay } from './time';
+
+const ORDER: readonly Status[] = ['DOWN', 'UNKNOWN', 'ALIVE', 'PAUSED'];
+const FAILURES: Readonly<Record<string, string>> = {
+  dns: 'name not found',
+  connect: 'no connection',
+  tls: 'certificate or TLS problem',
+  timeout: 'no answer in time',
+  status: 'unexpected status',
+  body: 'answer broke off',
+  redirect: 'redirect not followed',
+  blocked: 'address not allowed',
+};
+/** From how many days before its end a certificate is worth a second look. */
+const CERTIFICATE_SOON_DAYS = 14;
+
+interface Props {
+  readonly overview: Overview;
+  readonly names: ReadonlyMap<string, string>;
+  readonly now: number;
+  readonly silent: boolean;
+}
+
+/** What is down comes first; then by name. */
+export function ServicesTable({ overview, names, now, silent }: Props) {
+  const services = [...overview.services].sort((a, b) => ORDER.indexOf(a.status) - ORDER.indexOf(b.status) || a.name.localeCompare(b.name));
+  const ownerOf = ({ id }: Service) => {
+    const account = overview.owners[id];
+    return account === undefined ? '–' : (names.get(account) ?? 'Unknown person');
+  };
+  // Roles are named because the narrow layout turns the table into blocks, which would take them away.
+  return (
+    <table role="table" aria-label="Services">
+      <thead role="rowgroup">
+        <tr role="row">
+          {['Service', 'Status', 'Since', 'Last check', 'Response', 'Certificate', 'Added by'].map((title) => (
+            <th key={title} role="columnheader" scope="col">{title}</th>
+          ))}
+        </tr>
+      </thead>
+      <tbody role="rowgroup">
+        {services.map((service) => (
+          <tr key={service.id} role="row">
+            <td role="cell" className="service">
+              <div className="name">{service.name}</div>
+              <div className="url">{service.url}</div>
+            </td>
+            <td role="cell" data-label="Status"><div><StatusWord service={service} silent={silent} /></div></td>
+            <td role="cell" data-label="Since"><Moment at={service.since} now={now} /></td>
+            <td role="cell" data-label="Last check"><Moment at={service.check?.checkedAt} now={now} suffix=" ago" /></td>
+            <td role="cell" data-label="Response"><Response check={service.check} /></td>
+            <td role="cell" data-label="Certificate"><Certificate endsAt={service.check?.certificateExpiresAt} now={now} /></td>
+            <td role="cell" data-label="Added by"><div>{ownerOf(service)}</div></td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+/** A status that nobody confirms any more is not shown as one. */
+function StatusWord({ service: { status, held }, silent }: { readonly service: Service; readonly silent: boolean }) {
+  if (silent) {
+    return (
+      <>
+        <span className="status status-SILENT">NO NEWS</span> <span className="subtle">was {status}</span>
+      </>
+    );
+  }
+  return (
+    <>
+      <span className={`status status-${status}`}>{status}</span>
+      {held && <div className="subtle">Held: many unrelated services fail alike, so the backend doubts its own view.</div>}
+    </>
+  );
+}
+
+function Moment({ at, now, suffix = '' }: { readonly at: number | undefined; readonly now: number; readonly suffix?: string }) {
+  if (at === undefined) return <div>–</div>;
+  return <div><time dateTime={iso(at)} title={atMoment(at)}>{duration(now - at)}{suffix}</time></div>;
+}
+
+function Response({ check }: { readonly check: Check | undefined }) {
+  if (check === undefined) return <div>–</div>;
+  const { responseTimeMs, httpStatus, failure } = check;
+  const parts = [
+    responseTimeMs === undefined ? undefined : `${String(responseTimeMs)} ms`,
+    failure === undefined ? undefined : (FAILURES[failure] ?? failure),
+    httpStatus === undefined ? undefined : `HTTP ${String(httpStatus)}`,
+  ];
+  return <div>{parts.filter((part) => part !== undefined).join(', ') || '–'}</div>;
+}
+
+function Certificate({ endsAt, now }: { readonly endsAt: number | undefined; readonly now: number }) {
+  if (endsAt === undefined) return <div>–</div>;
+  const days = daysUntil(endsAt, now);
+  const left = days < 0 ? 'expired' : `${String(days)} days left`;
+  return <div className={days < CERTIFICATE_SOON_DAYS ? 'soon' : undefined}><time dateTime={iso(endsAt)}>{onDay(endsAt)}</time> ({left})</div>;
+}

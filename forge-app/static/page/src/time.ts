@@ -1,0 +1,31 @@
+/** How instants (seconds since 1970) are said to a person, in the browser's language and time zone. */
+
+const DAY_S = 86_400;
+
+const moment = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium' });
+
+export function atMoment(seconds: number): string {
+  return moment.format(seconds * 1000);
+}
+
+export function onDay(seconds: number): string {
+  return day.format(seconds * 1000);
+}
+
+export function iso(seconds: number): string {
+  return new Date(seconds * 1000).toISOString();
+}
+
+/** `45 s`, `12 min`, `5 h`, `3 days`: the largest unit that fits, rounded down. */
+export function duration(seconds: number): string {
+  const whole = Math.max(0, Math.floor(seconds));
+  if (whole < 60) return `${String(whole)} s`;
+  if (whole < 3600) return `${String(Math.floor(whole / 60))} min`;
+  if (whole < 2 * DAY_S) return `${String(Math.floor(whole / 3600))} h`;
+  return `${String(Math.floor(whole / DAY_S))} days`;
+}
+
+export function daysUntil(seconds: number, now: number): number {
+  return Math.floor((seconds - now) / DAY_S);
+}

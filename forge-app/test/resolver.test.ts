@@ -1,0 +1,160 @@
+import { createPublicKey, verify } from 'node:crypto';
+
+import { decodeJwt } from 'jose';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
+
+import { installed, preUninstall, resolve } from '../src/index';
+import type { AddServiceResult, PageData } from '../src/page-data';
+import { readOverview } from '../src/overview';
+import { signingKey } from '../verifier/test/signing';
+import { Backend, BACKEND_URL, service } from './support/backend';
+import { kvs, Site } from './support/site';
+
+const SITE_URL = 'https://acme.atlassian.net';
+const PAGE_URL = `${SITE_URL}/jira/apps/1/2`;
+let backend: Backend;
+let site: Site;
+
+beforeEach(() => {
+  vi.spyOn(console, 'warn').mockReturnValue();
+  backend = new Backend();
+  site = new Site();
+  site.now = new Date();
+  site.enter(backend);
+});
+
+/** Calls the resolver as Forge does: what the page says, and what the platform says, apart. */
+function call(functionKey: string, payload: object = {}, { accountId = 'account-of-alice', siteUrl = SITE_URL, context = {} } = {}) {
+  const platform = {
+    installContext: `ari:cloud:jira::site/${site.cloudId}`,
+    installation: { contexts: [{ cloudId: site.cloudId }] },
+    ...(accountId === undefined ? {} : { principal: { accountId } }),
+  };
+  return resolve({ call: { functionKey, payload }, context: { siteUrl, ...context } }, platform);
+}
+
+async function link(callbackUrl: unknown = PAGE_URL, options = {}): Promise<URL> {
+  const result = (await call('addService', { callbackUrl }, options)) as AddServiceResult;
+  if (!result.ok) throw new Error(result.problem);
+  return new URL(result.url);
+}
+
+describe('adding a service', () => {
+  it('leads to the registration page with a hand-off that the backend can verify', async () => {
+    const url = await link();
+    expect(url.href.startsWith(`${BACKEND_URL}/register?`)).toBe(true);
+    const handoff = url.searchParams.get('handoff') ?? '';
+    const [head, claims, signature] = handoff.split('.');
+    const key = createPublicKey({ key: { ...site.app.key.jwk }, format: 'jwk' });
+    expect(verify(null, Buffer.from(`${head ?? ''}.${claims ?? ''}`), key, Buffer.from(signature ?? '', 'base64url'))).toBe(true);
+    expect(JSON.parse(Buffer.from(head ?? '', 'base64url').toString())).toEqual({ alg: 'EdDSA', typ: 'forge-handoff+jwt', kid: site.app.key.kid });
+    expect(decodeJwt(handoff)).toMatchObject({
+      iss: `ari:cloud:ecosystem::app/${site.app.id}`, aud: BACKEND_URL, purpose: 'register',
+      cloudId: site.cloudId, triggerUrl: site.triggerUrl, callbackUrl: PAGE_URL, accountId: url.searchParams.get('accountId'),
+    });
+    const { iat = 0, exp = 0, jti = '' } = decodeJwt(handoff);
+    expect(exp - iat).toBe(600);
+    expect(jti).toMatch(/^[0-9a-f]{32}$/);
+  });
+
+  it('tells the backend a pseudonym, stable here and different on every other site', async () => {
+    const first = (await link()).searchParams.get('accountId');
+    expect(first).toMatch(/^[A-Za-z0-9_-]{32}$/);
+    expect((await link()).searchParams.get('accountId')).toBe(first);
+    expect((await link(PAGE_URL, { accountId: 'account-of-bob' })).searchParams.get('accountId')).not.toBe(first);
+    site = new Site(site.app);
+    site.enter(backend);
+    expect((await link()).searchParams.get('accountId')).not.toBe(first);
+  });
+
+  it('by two people at once on a new installation makes one secret', async () => {
+    const both = await Promise.all([link(), link(PAGE_URL, { accountId: 'account-of-bob' })]);
+    expect((await link()).searchParams.get('accountId')).toBe(both[0].searchParams.get('accountId'));
+  });
+
+  it('takes who and where from the platform, whatever the page says', async () => {
+    const url = await link(PAGE_URL, { context: { accountId: 'account-of-mallory', cloudId: '00000000-0000-4000-8000-000000000000', installContext: 'ari:cloud:jira::site/x' } });
+    expect(url.searchParams.get('cloudId')).toBe(site.cloudId);
+    expect(url.searchParams.get('accountId')).toBe((await link()).searchParams.get('accountId'));
+  });
+
+  it('ends with the owner\'s account beside the service', async () => {
+    const url = await link();
+    const registration = backend.register(site, url.searchParams.get('handoff') ?? '', { body: { service: service({ owner: url.searchParams.get('accountId') }) } });
+    expect(await site.receive(registration)).toBe('ACCEPTED');
+    expect((await readOverview()).owners).toEqual({ aaaabbbbccccdddd: 'account-of-alice' });
+  });
+
+  it('is refused without an account', async () => {
+    const anonymous = resolve({ call: { functionKey: 'addService', payload: { callbackUrl: PAGE_URL } }, context: { siteUrl: SITE_URL, accountId: 'said-by-the-page' } }, {
+      installContext: `ari:cloud:jira::site/${site.cloudId}`,
+    });
+    expect(await anonymous).toEqual({ ok: false, problem: 'no-account' });
+  });
+
+  it.each([
+    ['elsewhere', 'https://attacker.example/jira'],
+    ['another site of Atlassian', 'https://mallory.atlassian.net/jira'],
+    ['a host that begins alike', 'https://acme.atlassian.net.attacker.example/'],
+    ['a user name that looks like the host', 'https://acme.atlassian.net@attacker.example/'],
+    ['this host with credentials', 'https://user:password@acme.atlassian.net/'],
+    ['another port', 'https://acme.atlassian.net:8443/'],
+    ['plain http', 'http://acme.atlassian.net/'],
+    ['a script', 'javascript:alert(1)//acme.atlassian.net'],
+    ['no URL', 'jira'],
+    ['nothing', undefined],
+    ['a list', [PAGE_URL]],
+  ])('is refused when the way back leads to %s', async (_, callbackUrl) => {
+    expect(await call('addService', { callbackUrl })).toEqual({ ok: false, problem: 'callback-url' });
+  });
+
+  it('is refused while the app is not configured', async () => {
+    process.env['BACKEND_URL'] = 'http://backend.example';
+    expect(await call('addService', { callbackUrl: PAGE_URL })).toEqual({ ok: false, problem: 'not-configured' });
+  });
+});
+
+describe('reading the page', () => {
+  it('names the variables that cannot be used, and never their values', async () => {
+    process.env['BACKEND_URL'] = 'http://backend.example';
+    Reflect.deleteProperty(process.env, 'BACKEND_PUBLIC_KEY');
+    expect(await call('readPage')).toEqual({ configured: false, unusable: ['BACKEND_URL', 'BACKEND_PUBLIC_KEY'] });
+  });
+
+  it('is empty at first, and tells the period', async () => {
+    process.env['CHECK_EVERY_MINUTES'] = '1';
+    expect(await call('readPage')).toMatchObject({ configured: true, checkEveryMinutes: 1, overview: { registered: false, services: [] } });
+    process.env['CHECK_EVERY_MINUTES'] = 'often';
+    expect(await call('readPage')).toMatchObject({ checkEveryMinutes: 5 });
+    Reflect.deleteProperty(process.env, 'CHECK_EVERY_MINUTES');
+  });
+
+  it('carries no key and no secret', async () => {
+    expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
+    const data = JSON.stringify((await call('readPage')));
+    const secret = await kvs.getSecret<string>('owner-secret');
+    for (const hidden of [backend.tenantKey.jwk.x, site.triggerUrl, process.env['HANDOFF_PRIVATE_KEY'] ?? '?', secret ?? '?']) expect(data).not.toContain(hidden);
+  });
+
+  it('has no other questions', async () => {
+    await expect(call('forget')).rejects.toThrow("no definition for 'forget'");
+  });
+});
+
+describe('the life of an installation', () => {
+  it('begins with a secret, and a hint in the log when variables are missing', async () => {
+    process.env['HANDOFF_PRIVATE_KEY'] = JSON.stringify(signingKey().jwk);
+    await installed();
+    expect(await kvs.getSecret('owner-secret')).toMatch(/^[A-Za-z0-9_-]{43}$/);
+    expect(console.warn).toHaveBeenCalledWith('not configured yet; unusable variables: HANDOFF_PRIVATE_KEY');
+    const secret = await kvs.getSecret('owner-secret');
+    await installed();
+    expect(await kvs.getSecret('owner-secret')).toBe(secret);
+  });
+
+  it('ends with nobody trusted', async () => {
+    expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
+    await preUninstall();
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z'))).toBe('UNREGISTERED');
+  });
+});
