@@ -195,8 +195,9 @@ function withService(registered: readonly RegisteredService[], service: Service,
 
 /** The latest owners; far more than a tenant may have services, so that nobody's name is lost. */
 function withOwner(owners: Readonly<Record<string, string>>, id: string, accountId: string | undefined): Record<string, string> {
-  const others = Object.entries(owners).filter(([service]) => service !== id);
-  return Object.fromEntries<string>(accountId === undefined ? others : [...others, [id, accountId]].slice(-KEPT_OWNERS));
+  const entries = Object.entries(owners).filter(([service]) => service !== id);
+  if (accountId !== undefined) entries.push([id, accountId]);
+  return Object.fromEntries(entries.slice(-KEPT_OWNERS));
 }
 
 async function update(callback: VerifiedCallback, trust: Trust, keys: readonly TrustedKey[], scene: Scene): Promise<Decision> {

@@ -4,7 +4,7 @@ import { decodeJwt } from 'jose';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { installed, preUninstall, resolve } from '../src/index';
-import type { AddServiceResult, PageData } from '../src/page-data';
+import type { AddServiceResult } from '../src/page-data';
 import { readOverview } from '../src/overview';
 import { signingKey } from '../verifier/test/signing';
 import { Backend, BACKEND_URL, service } from './support/backend';
@@ -28,7 +28,7 @@ function call(functionKey: string, payload: object = {}, { accountId = 'account-
   const platform = {
     installContext: `ari:cloud:jira::site/${site.cloudId}`,
     installation: { contexts: [{ cloudId: site.cloudId }] },
-    ...(accountId === undefined ? {} : { principal: { accountId } }),
+    principal: { accountId },
   };
   return resolve({ call: { functionKey, payload }, context: { siteUrl, ...context } }, platform);
 }
