@@ -1,0 +1,95 @@
+//! The bodies of the two callbacks, exactly as they go over the wire.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::id::{CloudId, Owner, ServiceId, TenantId};
+use crate::key::Jwk;
+use crate::probe::Observation;
+use crate::service::ServiceName;
+use crate::status::{Status, Transition};
+use crate::tick::Tick;
+
+/// The version of the wire contract.
+pub const VERSION: u8 = 1;
+
+/// `REGISTER`: introduces the tenant's key and one added service. Signed by the deployment key.
+#[derive(Debug, Serialize)]
+#[serde(tag = "action", rename = "REGISTER", rename_all = "camelCase")]
+pub struct Register<'a> {
+    /// [`VERSION`].
+    pub version: u8,
+    /// The site.
+    pub cloud_id: &'a CloudId,
+    /// The tenant.
+    pub tenant_id: &'a TenantId,
+    /// When the body was made.
+    pub sent_at: Timestamp,
+    /// The tenant's public key.
+    pub jwk: Jwk,
+    /// The Forge app's own hand-off as received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handoff: Option<&'a str>,
+    /// The added service.
+    pub service: RegisteredService<'a>,
+}
+
+/// The service of a [`Register`].
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegisteredService<'a> {
+    /// Its id.
+    pub id: &'a ServiceId,
+    /// Its name.
+    pub name: &'a ServiceName,
+    /// Its URL.
+    pub url: &'a str,
+    /// Who added it.
+    pub owner: &'a Owner,
+    /// Its status so far.
+    pub status: Status,
+    /// The first check, if it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<&'a Observation>,
+}
+
+/// `UPDATE`: a tenant's whole state at one tick. Signed by the tenant's key.
+#[derive(Debug, Serialize)]
+#[serde(tag = "action", rename = "UPDATE", rename_all = "camelCase")]
+pub struct Update<'a> {
+    /// [`VERSION`].
+    pub version: u8,
+    /// The site.
+    pub cloud_id: &'a CloudId,
+    /// The tenant.
+    pub tenant_id: &'a TenantId,
+    /// When the body was made.
+    pub sent_at: Timestamp,
+    /// The sequence number.
+    pub tick: Tick,
+    /// Every service: one that is absent is gone.
+    pub services: Vec<UpdatedService<'a>>,
+    /// Transitions not yet acknowledged, oldest first.
+    pub transitions: &'a [Transition],
+    /// How many older transitions were not kept.
+    pub transitions_dropped: u32,
+}
+
+/// A service in an [`Update`].
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdatedService<'a> {
+    /// Its id.
+    pub id: &'a ServiceId,
+    /// Its name.
+    pub name: &'a ServiceName,
+    /// Its URL.
+    pub url: &'a str,
+    /// Its status.
+    pub status: Status,
+    /// When the status began.
+    pub since: Timestamp,
+    /// This tick's check, if one was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<&'a Observation>,
+}

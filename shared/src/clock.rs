@@ -1,0 +1,44 @@
+//! The two things a pure function cannot make up: the time and randomness.
+//!
+//! Every caller gets them as arguments, so a test can say what time it is. Nothing else in the workspace asks the
+//! operating system for either (`clippy.toml` enforces it).
+
+use jiff::Timestamp;
+
+/// Where "now" comes from.
+pub trait Clock: Send + Sync {
+    /// The current instant.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks for the time")]
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// 128 bits that have not been used before: the `jti` of a REGISTER.
+pub type Nonce = [u8; 16];
+
+/// Draws a [`Nonce`] from the operating system.
+///
+/// # Panics
+/// When the operating system has no randomness to give, which leaves nothing sensible to do.
+#[must_use]
+#[expect(clippy::disallowed_methods, clippy::expect_used, reason = "the one place that asks for randomness")]
+pub fn random_nonce() -> Nonce {
+    let mut nonce = Nonce::default();
+    getrandom::fill(&mut nonce).expect("the operating system gives randomness");
+    nonce
+}
+
+/// Drops everything below the second, the precision of every time in the wire contract.
+#[must_use]
+pub fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}

@@ -1,0 +1,307 @@
+//! The environment, read once into types. The only module that reads it (`clippy.toml` enforces that).
+//!
+//! Each function has its own struct, holding what it uses and nothing else. The README lists the variables.
+
+use std::env;
+
+use url::Url;
+
+use crate::handoff::{CallbackRule, HandoffRule};
+use crate::id::Kid;
+use crate::key::{Jwks, PublicKey};
+use crate::probe::Policy;
+use crate::tenant::TriggerRule;
+use crate::tick::Period;
+
+/// A variable that is missing or not of its form. Named at start, so a deployment fails at once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("environment variable {variable}: {problem}")]
+pub struct ConfigError {
+    variable: &'static str,
+    problem: String,
+}
+
+/// Looks a variable up; tests pass their own.
+type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// What `register` uses.
+#[derive(Debug, Clone)]
+pub struct RegisterConfig {
+    /// Rules for hand-offs.
+    pub handoffs: HandoffRule,
+    /// `DEPLOYMENT_KEY_ID`.
+    pub deployment_key_id: String,
+}
+
+/// How many services there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceLimits {
+    /// `MAX_SERVICES_PER_TENANT`, 1 to 50: with its STATE and TENANT a tenant fits in one page of a Query and one
+    /// transaction.
+    pub per_tenant: usize,
+    /// `MAX_SERVICES_PER_OWNER`.
+    pub per_owner: usize,
+}
+
+/// What `add-service` uses.
+#[derive(Debug, Clone)]
+pub struct AddServiceConfig {
+    /// Rules for hand-offs.
+    pub handoffs: HandoffRule,
+    /// What a probe may reach.
+    pub policy: Policy,
+    /// `TABLE_NAME`.
+    pub table: String,
+    /// `DEPLOYMENT_KEY_ID`.
+    pub deployment_key_id: String,
+    /// `WRAPPING_KEY_ID`.
+    pub wrapping_key_id: String,
+    /// Bounds on the number of services.
+    pub limits: ServiceLimits,
+}
+
+/// What `check-services` uses.
+#[derive(Debug, Clone)]
+pub struct CheckServicesConfig {
+    /// `BACKEND_URL`, the issuer of callbacks.
+    pub backend_url: String,
+    /// Where callbacks may go.
+    pub triggers: TriggerRule,
+    /// What a probe may reach.
+    pub policy: Policy,
+    /// `TABLE_NAME`.
+    pub table: String,
+    /// `WRAPPING_KEY_ID`.
+    pub wrapping_key_id: String,
+    /// `BUS_NAME`.
+    pub bus: String,
+    /// `CHECK_EVERY_MINUTES`.
+    pub period: Period,
+    /// `TENANTS_PER_INVOCATION`.
+    pub tenants_per_invocation: usize,
+}
+
+/// How to log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `AWS_LAMBDA_LOG_LEVEL`, which Lambda sets from the template's `LoggingConfig`; `INFO` otherwise.
+    pub level: String,
+    /// Plain text for a terminal when `AWS_LAMBDA_LOG_FORMAT` is `Text`; JSON otherwise.
+    pub plain: bool,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn environment(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+impl RegisterConfig {
+    /// From the process's environment.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::read(&environment)
+    }
+
+    fn read(get: Lookup) -> Result<Self, ConfigError> {
+        Ok(Self { handoffs: handoffs(get)?, deployment_key_id: required(get, "DEPLOYMENT_KEY_ID")? })
+    }
+}
+
+impl AddServiceConfig {
+    /// From the process's environment.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::read(&environment)
+    }
+
+    fn read(get: Lookup) -> Result<Self, ConfigError> {
+        let handoffs = handoffs(get)?;
+        Ok(Self {
+            policy: policy(get, &handoffs.audience, &handoffs.triggers)?,
+            handoffs,
+            table: required(get, "TABLE_NAME")?,
+            deployment_key_id: required(get, "DEPLOYMENT_KEY_ID")?,
+            wrapping_key_id: required(get, "WRAPPING_KEY_ID")?,
+            limits: ServiceLimits {
+                per_tenant: number(get, "MAX_SERVICES_PER_TENANT", 50, 1..=50)?,
+                per_owner: number(get, "MAX_SERVICES_PER_OWNER", 10, 1..=50)?,
+            },
+        })
+    }
+}
+
+impl CheckServicesConfig {
+    /// From the process's environment.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::read(&environment)
+    }
+
+    fn read(get: Lookup) -> Result<Self, ConfigError> {
+        let backend_url = backend_url(get)?;
+        let triggers = triggers(get)?;
+        let minutes = number(get, "CHECK_EVERY_MINUTES", 5, 1..=60)?;
+        let period = i64::try_from(minutes).ok().and_then(Period::from_minutes);
+        Ok(Self {
+            policy: policy(get, &backend_url, &triggers)?,
+            backend_url,
+            triggers,
+            table: required(get, "TABLE_NAME")?,
+            wrapping_key_id: required(get, "WRAPPING_KEY_ID")?,
+            bus: required(get, "BUS_NAME")?,
+            period: period.ok_or_else(|| error("CHECK_EVERY_MINUTES", "must divide 60"))?,
+            tenants_per_invocation: number(get, "TENANTS_PER_INVOCATION", 2_500, 1..=100_000)?,
+        })
+    }
+}
+
+impl LogConfig {
+    /// From the process's environment; never fails, since an error needs a log.
+    #[must_use]
+    pub fn from_env() -> Self {
+        Self {
+            level: environment("AWS_LAMBDA_LOG_LEVEL").unwrap_or_else(|| "INFO".to_owned()),
+            plain: environment("AWS_LAMBDA_LOG_FORMAT")
+                .is_some_and(|format| format.eq_ignore_ascii_case("text")),
+        }
+    }
+}
+
+fn error(variable: &'static str, problem: impl Into<String>) -> ConfigError {
+    ConfigError { variable, problem: problem.into() }
+}
+
+fn required(get: Lookup, variable: &'static str) -> Result<String, ConfigError> {
+    get(variable).ok_or_else(|| error(variable, "is not set"))
+}
+
+fn number(
+    get: Lookup,
+    variable: &'static str,
+    default: usize,
+    range: std::ops::RangeInclusive<usize>,
+) -> Result<usize, ConfigError> {
+    let Some(text) = get(variable) else { return Ok(default) };
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number
+        .ok_or_else(|| error(variable, format!("must be a number from {} to {}", range.start(), range.end())))
+}
+
+fn list(get: Lookup, variable: &str) -> Vec<String> {
+    let text = get(variable).unwrap_or_default();
+    text.split(',').map(|item| item.trim().to_ascii_lowercase()).filter(|item| !item.is_empty()).collect()
+}
+
+fn allow_loopback(get: Lookup) -> Result<bool, ConfigError> {
+    match get("ALLOW_LOOPBACK").as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(error("ALLOW_LOOPBACK", "must be true or false")),
+    }
+}
+
+fn triggers(get: Lookup) -> Result<TriggerRule, ConfigError> {
+    Ok(TriggerRule { hosts: list(get, "TRIGGER_HOSTS"), allow_loopback: allow_loopback(get)? })
+}
+
+fn policy(get: Lookup, backend_url: &str, triggers: &TriggerRule) -> Result<Policy, ConfigError> {
+    let own = Url::parse(backend_url).ok().and_then(|url| url.host_str().map(ToOwned::to_owned));
+    let policy = Policy::public(own.into_iter().collect(), triggers.host_suffixes());
+    Ok(if allow_loopback(get)? { policy.allow_loopback() } else { policy })
+}
+
+fn handoffs(get: Lookup) -> Result<HandoffRule, ConfigError> {
+    Ok(HandoffRule {
+        keys: forge_app_keys(get)?,
+        audience: backend_url(get)?,
+        triggers: triggers(get)?,
+        callbacks: CallbackRule { hosts: list(get, "CALLBACK_HOSTS"), allow_loopback: allow_loopback(get)? },
+    })
+}
+
+/// `BACKEND_URL`: https, lower-case host, no user, query, fragment or trailing slash. Issuer of callbacks and audience of
+/// hand-offs, so both sides must spell it alike: it is normalised here and nowhere else.
+fn backend_url(get: Lookup) -> Result<String, ConfigError> {
+    const NAME: &str = "BACKEND_URL";
+    let text = required(get, NAME)?;
+    let url = Url::parse(&text).map_err(|_| error(NAME, "is not a URL"))?;
+    let local = url.scheme() == "http" && allow_loopback(get)?;
+    if url.scheme() != "https" && !local {
+        return Err(error(NAME, "must begin with https://"));
+    }
+    let plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if url.host_str().is_none() || !plain {
+        return Err(error(NAME, "must be an origin, optionally with a path, and nothing else"));
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn forge_app_keys(get: Lookup) -> Result<Vec<(Kid, PublicKey)>, ConfigError> {
+    const NAME: &str = "FORGE_APP_PUBLIC_KEY";
+    let Some(text) = get(NAME) else { return Ok(Vec::new()) };
+    let set: Jwks =
+        serde_json::from_str(&text).map_err(|_| error(NAME, r#"is not a JWKS, {"keys":[..]}"#))?;
+    let keys: Result<Vec<_>, _> = set.keys.iter().map(PublicKey::from_jwk).collect();
+    let keys = keys.map_err(|_| error(NAME, "holds a key that is not a usable Ed25519 public key"))?;
+    if keys.is_empty() {
+        return Err(error(NAME, "holds no key; leave it empty for open mode"));
+    }
+    Ok(keys.into_iter().map(|key| (key.kid(), key)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add_service(changes: &[(&str, &str)]) -> Result<AddServiceConfig, ConfigError> {
+        let get = |name: &str| {
+            let value = changes.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            value.filter(|value| !value.is_empty()).or(match name {
+                "BACKEND_URL" => Some("https://Backend.Example/".to_owned()),
+                "TABLE_NAME" | "DEPLOYMENT_KEY_ID" | "WRAPPING_KEY_ID" => Some("x".to_owned()),
+                _ => None,
+            })
+        };
+        AddServiceConfig::read(&get)
+    }
+
+    #[test]
+    fn the_backend_url_is_normalised_once() {
+        assert_eq!(add_service(&[]).unwrap().handoffs.audience, "https://backend.example");
+        let with_path = add_service(&[("BACKEND_URL", "https://a.example/prod/")]).unwrap();
+        assert_eq!(with_path.handoffs.audience, "https://a.example/prod");
+        for bad in [
+            "http://a.example",
+            "a.example",
+            "https://u@a.example",
+            "https://a.example/?x",
+            "ftp://a.example",
+        ] {
+            assert_eq!(add_service(&[("BACKEND_URL", bad)]).unwrap_err().variable, "BACKEND_URL", "{bad}");
+        }
+        let local = [("BACKEND_URL", "http://127.0.0.1:8080"), ("ALLOW_LOOPBACK", "true")];
+        assert_eq!(add_service(&local).unwrap().handoffs.audience, "http://127.0.0.1:8080");
+    }
+
+    #[test]
+    fn a_variable_out_of_its_form_is_named() {
+        for (name, value) in [
+            ("MAX_SERVICES_PER_TENANT", "0"),
+            ("MAX_SERVICES_PER_TENANT", "51"),
+            ("ALLOW_LOOPBACK", "yes"),
+            ("FORGE_APP_PUBLIC_KEY", "{}"),
+            ("FORGE_APP_PUBLIC_KEY", r#"{"keys":[]}"#),
+            ("FORGE_APP_PUBLIC_KEY", r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AAAA"}]}"#),
+        ] {
+            assert_eq!(add_service(&[(name, value)]).unwrap_err().variable, name, "{value}");
+        }
+    }
+
+    #[test]
+    fn without_a_key_of_the_app_the_mode_is_open() {
+        assert!(add_service(&[]).unwrap().handoffs.is_open());
+        let keys =
+            r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+        assert!(!add_service(&[("FORGE_APP_PUBLIC_KEY", keys)]).unwrap().handoffs.is_open());
+    }
+}

@@ -1,0 +1,175 @@
+//! The pages a person sees: compile-time templates, no script, no third-party resource, links relative because the
+//! local API lives under a path prefix.
+//!
+//! Deliberately absent: the answer around a page (headers, status); that is `response`.
+
+use askama::Template;
+
+use crate::handoff::{CallbackUrl, Handoff};
+use crate::probe::{Failure, Observation};
+use crate::problem::Problem;
+use crate::service::Service;
+
+/// The stylesheet of every page, served as `style.css`.
+pub const STYLE: &str = include_str!("../templates/style.css");
+
+/// The form's fields as they were sent, so that a person never types them twice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FormInput {
+    /// Hand-off fields, hidden.
+    pub cloud_id: String,
+    /// See [`FormInput::cloud_id`].
+    pub account_id: String,
+    /// See [`FormInput::cloud_id`].
+    pub trigger_url: String,
+    /// See [`FormInput::cloud_id`].
+    pub callback_url: String,
+    /// See [`FormInput::cloud_id`].
+    pub handoff: String,
+    /// Typed fields.
+    pub name: String,
+    /// See [`FormInput::name`].
+    pub url: String,
+    /// See [`FormInput::name`].
+    pub method: String,
+    /// See [`FormInput::name`].
+    pub expected_status: String,
+    /// See [`FormInput::name`].
+    pub timeout_ms: String,
+}
+
+#[derive(Template)]
+#[template(path = "register.html")]
+struct RegisterPage<'a> {
+    input: &'a FormInput,
+    site: Option<&'a str>,
+    back: Option<&'a str>,
+    verified: bool,
+    problem: Option<&'a Problem>,
+}
+
+impl RegisterPage<'_> {
+    fn error(&self, field: &str) -> Option<&str> {
+        self.problem?.errors.iter().find(|error| error.field == field).map(|error| error.message.as_str())
+    }
+
+    #[expect(clippy::unused_self, reason = "templates call methods")]
+    fn label(&self, field: &str) -> &'static str {
+        match field {
+            "name" => "Name",
+            "url" => "URL to check",
+            "method" => "Method",
+            "expectedStatus" => "Status codes",
+            "timeoutMs" => "Longest wait",
+            _ => "Input",
+        }
+    }
+
+    /// The options stay folded until one of them is set or wrong.
+    fn shows_options(&self) -> bool {
+        let set = !self.input.expected_status.is_empty() || !self.input.timeout_ms.is_empty();
+        set || self.input.method == "HEAD"
+            || ["method", "expectedStatus", "timeoutMs"].iter().any(|field| self.error(field).is_some())
+    }
+}
+
+#[derive(Template)]
+#[template(path = "added.html")]
+struct AddedPage<'a> {
+    new: bool,
+    name: &'a str,
+    url: &'a str,
+    first: Option<&'a Observation>,
+    failure: &'static str,
+    back: Option<&'a str>,
+}
+
+#[derive(Template)]
+#[template(path = "notice.html")]
+struct NoticePage<'a> {
+    problem: &'a Problem,
+    back: Option<&'a str>,
+}
+
+/// The registration form, with a problem to correct if there is one.
+#[must_use]
+pub fn register(input: &FormInput, handoff: &Handoff, problem: Option<&Problem>) -> String {
+    let back = handoff.callback_url.as_ref();
+    let page = RegisterPage {
+        input,
+        site: back.map(CallbackUrl::host),
+        back: back.map(CallbackUrl::as_str),
+        verified: handoff.binding.is_some(),
+        problem,
+    };
+    render(&page)
+}
+
+/// The service as registered, and its first check.
+#[must_use]
+pub fn added(service: &Service, new: bool, back: Option<&CallbackUrl>) -> String {
+    let first = service.first.as_ref();
+    render(&AddedPage {
+        new,
+        name: service.name.as_str(),
+        url: service.check.url.as_str(),
+        first,
+        failure: first.and_then(|first| first.failure).map_or("", explain),
+        back: back.map(CallbackUrl::as_str),
+    })
+}
+
+/// What happened and what to do, where no form can help.
+#[must_use]
+pub fn notice(problem: &Problem, back: Option<&CallbackUrl>) -> String {
+    render(&NoticePage { problem, back: back.map(CallbackUrl::as_str) })
+}
+
+fn render(page: &impl Template) -> String {
+    // Rendering into a String fails only if a Display does, and none here can.
+    page.render().unwrap_or_default()
+}
+
+/// A failure class in a sentence for the person who typed the URL.
+fn explain(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Dns => "the host name could not be resolved.",
+        Failure::Connect => "no connection could be made.",
+        Failure::Tls => "the secure connection failed; is the certificate valid?",
+        Failure::Timeout => "there was no answer in time.",
+        Failure::Status => "it answered with an unexpected status code.",
+        Failure::Body => "the answer broke off.",
+        Failure::Redirect => "it redirects too often or to somewhere we do not follow.",
+        Failure::Blocked => "it leads to an address that is not public.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::FieldError;
+
+    #[test]
+    fn what_a_person_typed_comes_back_escaped_and_with_its_message() {
+        let handoff = Handoff {
+            cloud_id: crate::id::CloudId::parse("11111111-2222-4333-8444-555555555555").unwrap(),
+            owner: crate::id::Owner::parse("a").unwrap(),
+            trigger_url: crate::tenant::TriggerRule {
+                hosts: vec!["t.example".into()],
+                allow_loopback: false,
+            }
+            .parse("https://t.example/x1/a")
+            .unwrap(),
+            callback_url: None,
+            token: None,
+            binding: None,
+        };
+        let input = FormInput { name: "\"><script>alert(1)</script>".into(), ..FormInput::default() };
+        let error = FieldError { field: "url", message: "<b>wrong</b>".into() };
+        let page = register(&input, &handoff, Some(&Problem::fields(400, "INVALID_INPUT", vec![error])));
+        assert!(!page.contains("<script") && !page.contains("<b>"), "{page}");
+        assert!(
+            page.contains("id=\"url-error\"") && page.contains("aria-describedby=\"url-hint url-error\"")
+        );
+    }
+}

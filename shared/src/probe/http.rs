@@ -1,0 +1,323 @@
+//! One HTTP attempt, made so that a hostile tenant and a hostile target both lose.
+//!
+//! A fresh connection every time, HTTP/1.1, no cookies, no proxy, no decompression, no TLS session resumption (a resumed
+//! session would not look at the certificate again). Redirects are followed here, by hand, and each is judged as if
+//! somebody had registered it. One deadline covers everything. What is held in memory of one target is bounded by
+//! hyper's limits for headers (100 fields, about 400 KiB) and one read of the body; a body is not kept. After
+//! [`Limits::body_bytes`] the rest of a body is not read, and the check has passed.
+//!
+//! Failure classes come from the types of errors, never from their texts.
+//!
+//! Deliberately absent: repeating an attempt (the tick's business), and any log of what a target sent.
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION};
+use reqwest::{Client, Response, StatusCode, redirect};
+use rustls::client::Resumption;
+use rustls::pki_types::CertificateDer;
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use url::{Host, Url};
+use x509_parser::certificate::X509CertificateParser;
+use x509_parser::nom::Parser;
+
+use super::address::{Policy, Refusal, TargetUrl};
+use super::resolver::{LookupError, VettingResolver};
+use super::{Check, Failure, Method, Observation, Probe};
+use crate::clock::{Clock, whole_seconds};
+
+/// How a probe names itself.
+const USER_AGENT: &str = "forge-health/0.1";
+
+/// The longest redirect target that is followed, in bytes. Longer than what can be registered: sign-in pages are.
+const MAX_LOCATION_BYTES: usize = 8_192;
+
+/// What an [`HttpProbe`] may use up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Attempts at once, each with one TCP connection (Lambda allows 1,024 descriptors). Further ones wait, and their
+    /// deadline starts after the wait.
+    pub sockets: usize,
+    /// How much of a body is read before the check has passed.
+    pub body_bytes: usize,
+    /// How many redirects one attempt follows.
+    pub redirects: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { sockets: 400, body_bytes: 64 * 1024, redirects: 5 }
+    }
+}
+
+/// The surroundings of an [`HttpProbe`] that tests replace. The default is the machine's: `/etc/resolv.conf`, and the
+/// platform's certificate authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` change them, as with most tools).
+#[derive(Debug, Clone, Default)]
+pub struct Network {
+    /// Name servers instead of the machine's.
+    pub name_servers: Vec<SocketAddr>,
+    /// Certificate authorities beside the platform's, DER.
+    pub extra_authorities: Vec<Vec<u8>>,
+}
+
+/// Why an [`HttpProbe`] cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// `/etc/resolv.conf` cannot be read, or names no server.
+    #[error("no name servers")]
+    NameServers(#[source] Box<dyn Error + Send + Sync>),
+    /// The TLS library or an extra authority.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// The platform has no certificate authority and none was given.
+    #[error("no certificate authorities")]
+    NoAuthorities,
+    /// The HTTP client.
+    #[error("the HTTP client cannot be set up")]
+    Client(#[from] reqwest::Error),
+}
+
+/// Probes over HTTP and HTTPS. Make one and share it: it holds the certificate authorities.
+pub struct HttpProbe<C> {
+    client: Client,
+    resolver: VettingResolver,
+    policy: Policy,
+    permits: Semaphore,
+    limits: Limits,
+    clock: C,
+}
+
+impl<C: Clock> HttpProbe<C> {
+    /// A probe for the machine's network.
+    pub fn new(policy: Policy, limits: Limits, clock: C) -> Result<Self, SetupError> {
+        Self::within(&Network::default(), policy, limits, clock)
+    }
+
+    /// A probe for another network.
+    pub fn within(network: &Network, policy: Policy, limits: Limits, clock: C) -> Result<Self, SetupError> {
+        let resolver = VettingResolver::new(policy.clone(), &network.name_servers)
+            .map_err(|error| SetupError::NameServers(error.into()))?;
+        let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("*/*"))]);
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls_config(&network.extra_authorities)?)
+            .tls_info(true)
+            .dns_resolver(resolver.clone())
+            .http1_only()
+            .pool_max_idle_per_host(0)
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .user_agent(USER_AGENT)
+            .default_headers(headers)
+            .build()?;
+        Ok(Self { client, resolver, policy, permits: Semaphore::new(limits.sockets), limits, clock })
+    }
+
+    /// What the addresses behind a name say about a target that passed [`Policy::target`]: forbidden, or IPv6 only.
+    ///
+    /// For a registration that wants to tell why its first check was `blocked` or could not `connect`. Looks up the
+    /// name, and connects to nothing. A name that does not resolve is no refusal.
+    pub async fn explain(&self, target: &TargetUrl) -> Result<(), Refusal> {
+        let Some(Host::Domain(name)) = target.url().host() else { return Ok(()) };
+        let deadline = Instant::now() + Duration::from_millis(Check::DEFAULT_TIMEOUT_MS.into());
+        match timeout_at(deadline, self.resolver.addresses(name)).await {
+            Ok(Err(error)) => Option::from(error).map_or(Ok(()), Err),
+            _ => Ok(()),
+        }
+    }
+
+    async fn attempt(&self, check: &Check, seen: &mut Seen) -> Result<(), Failure> {
+        // A stored URL was judged under the policy of its time.
+        let mut target = self.policy.canonical(check.url.url().clone()).map_err(|_| Failure::Blocked)?;
+        let mut visited = Vec::new();
+        loop {
+            let response = self.ask(check.method, &target, seen).await?;
+            let status = response.status();
+            seen.http_status = Some(status.as_u16());
+            if check.expected_status.contains(status.as_u16()) {
+                return self.read_body(response).await;
+            }
+            if !is_redirect(status) {
+                return Err(Failure::Status);
+            }
+            let next = self.next_hop(&target, &response)?;
+            visited.push(target);
+            if visited.len() > self.limits.redirects || visited.contains(&next) {
+                return Err(Failure::Redirect);
+            }
+            target = next;
+        }
+    }
+
+    async fn ask(&self, method: Method, target: &TargetUrl, seen: &mut Seen) -> Result<Response, Failure> {
+        let method = match method {
+            Method::Get => reqwest::Method::GET,
+            Method::Head => reqwest::Method::HEAD,
+        };
+        let response = match self.client.request(method, target.url().clone()).send().await {
+            Ok(response) => response,
+            Err(error) => {
+                let (failure, certificate_end) = classify(&error, target.is_https());
+                seen.certificate_ends(certificate_end);
+                return Err(failure);
+            }
+        };
+        // Detection only: the resolver and the URL rule leave no way to get here.
+        if response.remote_addr().is_none_or(|peer| self.policy.address(peer.ip()).is_err()) {
+            tracing::error!("a probe was connected to a forbidden address");
+            return Err(Failure::Blocked);
+        }
+        let tls = response.extensions().get::<reqwest::tls::TlsInfo>();
+        seen.certificate_ends(tls.and_then(|tls| certificate_end(tls.peer_certificate()?)));
+        Ok(response)
+    }
+
+    fn next_hop(&self, from: &TargetUrl, response: &Response) -> Result<TargetUrl, Failure> {
+        let location = response.headers().get(LOCATION).ok_or(Failure::Redirect)?;
+        if location.len() > MAX_LOCATION_BYTES {
+            return Err(Failure::Redirect);
+        }
+        // Bytes over 127 are read as UTF-8, as browsers do; what is neither is no URL.
+        let location = std::str::from_utf8(location.as_bytes()).map_err(|_| Failure::Redirect)?;
+        let next: Url = from.url().join(location).map_err(|_| Failure::Redirect)?;
+        if from.is_https() && next.scheme() == "http" {
+            return Err(Failure::Redirect);
+        }
+        self.policy.canonical(next).map_err(|_| Failure::Blocked)
+    }
+
+    async fn read_body(&self, mut response: Response) -> Result<(), Failure> {
+        let mut read_bytes = 0;
+        while read_bytes < self.limits.body_bytes {
+            match response.chunk().await {
+                Ok(Some(chunk)) => read_bytes += chunk.len(),
+                Ok(None) => break,
+                Err(error) => return Err(classify(&error, false).0),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<C: Clock> Probe for HttpProbe<C> {
+    async fn probe(&self, check: &Check) -> Observation {
+        // The semaphore is never closed; without a permit there would only be more attempts at once.
+        let _permit = self.permits.acquire().await;
+        let checked_at = whole_seconds(self.clock.now());
+        let begin = Instant::now();
+        let timeout_ms = check.timeout_ms.clamp(*Check::TIMEOUT_MS.start(), *Check::TIMEOUT_MS.end());
+        let deadline = begin + Duration::from_millis(timeout_ms.into());
+        let mut seen = Seen::default();
+        let failure = match timeout_at(deadline, self.attempt(check, &mut seen)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(failure)) => Some(failure),
+            Err(_) => Some(Failure::Timeout),
+        };
+        Observation {
+            checked_at,
+            response_time_ms: u32::try_from(begin.elapsed().as_millis()).unwrap_or(u32::MAX),
+            attempts: 1,
+            http_status: seen.http_status,
+            failure,
+            certificate_expires_at: seen.certificate_expires_at,
+        }
+    }
+}
+
+/// What an attempt learned before it ended, however it ended.
+#[derive(Default)]
+struct Seen {
+    http_status: Option<u16>,
+    certificate_expires_at: Option<Timestamp>,
+}
+
+impl Seen {
+    fn certificate_ends(&mut self, end: Option<Timestamp>) {
+        self.certificate_expires_at = match (self.certificate_expires_at, end) {
+            (Some(earlier), Some(end)) => Some(earlier.min(end)),
+            (known, end) => known.or(end),
+        };
+    }
+}
+
+fn tls_config(extra_authorities: &[Vec<u8>]) -> Result<ClientConfig, SetupError> {
+    let mut authorities = RootCertStore::empty();
+    authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    for der in extra_authorities {
+        authorities.add(CertificateDer::from(der.clone()))?;
+    }
+    if authorities.is_empty() {
+        return Err(SetupError::NoAuthorities);
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(authorities)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// The redirects that carry a request on. 300 offers a choice, 304 answers a condition that was not asked.
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// The failure class of a request that got no complete answer, and the end of the certificate if that was the reason.
+fn classify(error: &reqwest::Error, is_https: bool) -> (Failure, Option<Timestamp>) {
+    let mut io_kind = None;
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(current) = next {
+        if let Some(lookup) = current.downcast_ref::<LookupError>() {
+            return match lookup {
+                LookupError::Forbidden => (Failure::Blocked, None),
+                LookupError::Ipv6Only => (Failure::Connect, None),
+                LookupError::NoAddress | LookupError::Dns(_) => (Failure::Dns, None),
+            };
+        }
+        if let Some(tls) = current.downcast_ref::<rustls::Error>() {
+            return (Failure::Tls, expired_at(tls));
+        }
+        next = match current.downcast_ref::<io::Error>() {
+            Some(io) => {
+                io_kind = Some(io.kind());
+                // An io::Error's source() leaves out what it wraps.
+                io.get_ref().map(|inner| inner as &(dyn Error + 'static)).or_else(|| current.source())
+            }
+            None => current.source(),
+        };
+    }
+    if !error.is_connect() {
+        return (Failure::Body, None);
+    }
+    // Once TCP stands, only the handshake can end like this before there is a connection.
+    let broken_off = matches!(
+        io_kind,
+        Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+    );
+    (if is_https && broken_off { Failure::Tls } else { Failure::Connect }, None)
+}
+
+fn expired_at(error: &rustls::Error) -> Option<Timestamp> {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {
+            Timestamp::from_second(i64::try_from(not_after.as_secs()).ok()?).ok()
+        }
+        _ => None,
+    }
+}
+
+/// The end of validity of a DER certificate.
+fn certificate_end(der: &[u8]) -> Option<Timestamp> {
+    let (_, certificate) = X509CertificateParser::new().with_deep_parse_extensions(false).parse(der).ok()?;
+    Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+}

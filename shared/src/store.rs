@@ -1,0 +1,202 @@
+//! Where tenants, services, states and used hand-offs are kept: two narrow ports, one per function that stores.
+//!
+//! `Registrations` is all that add-service may do, `Checks` all that check-services may do; each mirrors the IAM
+//! statement of its function. Deliberately absent: a port that could list services over tenants.
+
+use std::future::Future;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::handoff::Binding;
+use crate::id::{HandoffId, ServiceId, TenantId};
+use crate::probe::Observation;
+use crate::service::Service;
+use crate::status::State;
+use crate::tenant::{Tenant, TenantStatus};
+use crate::tick::Tick;
+
+pub mod dynamo;
+
+/// How long a registration that Forge has not accepted is kept.
+pub const PENDING_FOR: SignedDuration = SignedDuration::from_hours(24);
+/// How long a suspended tenant is kept.
+pub const SUSPENDED_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// Why a store operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Throttled, timed out, or the answer was lost; the same call may succeed later.
+    #[error("the store throttles or does not answer")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A record that is not what its key says, or not readable: nobody acts on it.
+    #[error("a stored record is unusable: {0}")]
+    Poisoned(String),
+    /// Everything else: a missing permission or table.
+    #[error("the store refused")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A tenant and the services it has, pending ones included, expired ones not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Registered {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// The count that the next registration must find unchanged.
+    pub service_count: u32,
+    /// Its services.
+    pub services: Vec<Service>,
+    /// What the ticks saw so far, for reading only.
+    pub state: State,
+}
+
+/// One registration as a single transaction: TENANT if new, its service count, SERVICE, and the hand-off's binding.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// The tenant, with its key.
+    pub tenant: &'a Tenant,
+    /// The count read with the tenant, or `None` for a tenant that is not stored yet.
+    pub found_count: Option<u32>,
+    /// How many services there are once this one is stored.
+    pub new_count: u32,
+    /// The pending service, or `None` when it is active already and only the hand-off is to be bound.
+    pub pending: Option<&'a Service>,
+    /// Which service the hand-off is bound to.
+    pub service_id: &'a ServiceId,
+    /// The hand-off, or `None` in open mode.
+    pub binding: Option<&'a Binding>,
+}
+
+/// What became of an [`Entry`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entered {
+    /// Stored.
+    Yes,
+    /// Somebody else changed the tenant in between: read again and decide again.
+    Overtaken,
+    /// The hand-off is bound to another tenant or service.
+    HandoffUsed,
+}
+
+/// What add-service may do.
+pub trait Registrations: Send + Sync {
+    /// The tenant and its services, as of now.
+    fn find(
+        &self,
+        tenant: &TenantId,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Option<Registered>, StoreError>> + Send;
+
+    /// What a hand-off is bound to.
+    fn bound_to(
+        &self,
+        handoff: &HandoffId,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Option<(TenantId, ServiceId)>, StoreError>> + Send;
+
+    /// Stores a registration that Forge has not accepted yet, all or nothing.
+    fn enter(
+        &self,
+        entry: &Entry<'_>,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Entered, StoreError>> + Send;
+
+    /// Forge has accepted: the service and its tenant are checked from the next tick on. `others` are the tenant's
+    /// other services, which a suspension may have marked for deletion. Repeating it changes nothing.
+    fn activate(
+        &self,
+        tenant: &Tenant,
+        service: &ServiceId,
+        first: Option<&Observation>,
+        others: &[ServiceId],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// How the deliveries of a tenant have fared since the last one that was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deliveries {
+    /// Since when every delivery has failed.
+    pub failing_since: Option<Timestamp>,
+    /// Since when every failure was a 404 or 410.
+    pub gone_since: Option<Timestamp>,
+}
+
+/// Everything a tick needs to know of a tenant, from one Query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Watched {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// Its services that are not pending.
+    pub services: Vec<Service>,
+    /// What earlier ticks saw.
+    pub state: State,
+    /// How deliveries fare.
+    pub deliveries: Deliveries,
+}
+
+/// A range of tenants in the order of their ids: after the one, through the other.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TenantRange {
+    /// Exclusive; `None` from the beginning.
+    pub after: Option<TenantId>,
+    /// Inclusive; `None` to the end.
+    pub through: Option<TenantId>,
+}
+
+/// Whether a commit won.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// This invocation owns the tick.
+    Yes,
+    /// Another invocation was faster: stop, send nothing.
+    Overtaken,
+}
+
+/// What check-services may do.
+pub trait Checks: Send + Sync {
+    /// The ids of the active tenants of a range, ascending.
+    fn active(&self, range: &TenantRange) -> impl Future<Output = Result<Vec<TenantId>, StoreError>> + Send;
+
+    /// A tenant with its services and state; `None` when it is gone or has nothing to watch.
+    fn load(
+        &self,
+        tenant: &TenantId,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Option<Watched>, StoreError>> + Send;
+
+    /// Stores the state of a tick, if the last committed tick is still `found`.
+    fn commit(
+        &self,
+        tenant: &TenantId,
+        found: Option<Tick>,
+        state: &State,
+    ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+
+    /// Everything up to `tick` has reached the app; forgets failures.
+    fn acknowledge(
+        &self,
+        tenant: &TenantId,
+        tick: Tick,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Stores how deliveries fare.
+    fn record_deliveries(
+        &self,
+        tenant: &TenantId,
+        deliveries: Deliveries,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Marks a tenant `Active` or `Unregistered`.
+    fn mark(
+        &self,
+        tenant: &TenantId,
+        status: TenantStatus,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Suspends a tenant (`Some`: everything of it expires then) or revives it (`None`).
+    fn suspend(
+        &self,
+        tenant: &TenantId,
+        services: &[ServiceId],
+        expires_at: Option<Timestamp>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}

@@ -1,0 +1,712 @@
+//! The one DynamoDB table: keys `pk`/`sk`, sparse index `active` (docs in README, "Data").
+//!
+//! Every record is checked against its key when read: a tenant's id is derived again from what the record says.
+//! Expired items are filtered here, since DynamoDB deletes them up to days later.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Put, TransactWriteItem, Update};
+use data_encoding::BASE64URL_NOPAD;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Checks, Committed, Deliveries, Entered, Entry, PENDING_FOR, Registered, Registrations, StoreError,
+    TenantRange, Watched,
+};
+use crate::handoff::RESUME_FOR;
+use crate::id::{CloudId, HandoffId, Owner, ServiceId, TenantId};
+use crate::key::{PublicKey, WrappedKey};
+use crate::probe::{Check, Observation};
+use crate::service::{Activity, Service, ServiceName};
+use crate::status::{Since, State, Status, Transition};
+use crate::tenant::{Tenant, TenantStatus, TriggerUrl};
+use crate::tick::Tick;
+
+type Item = HashMap<String, AttributeValue>;
+
+/// The constant partition of the index.
+const ACTIVE: &str = "ACTIVE";
+
+/// Tenants, services, states and hand-offs in DynamoDB.
+#[derive(Debug, Clone)]
+pub struct DynamoStore {
+    client: Client,
+    table: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TenantRecord {
+    cloud_id: CloudId,
+    trigger_url: TriggerUrl,
+    public_key: String,
+    wrapped_key: String,
+    status: TenantStatus,
+    service_count: u32,
+    created_at: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ServiceRecord {
+    name: ServiceName,
+    check: Check,
+    owner: Owner,
+    activity: Activity,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    first: Option<Observation>,
+    created_at: Timestamp,
+}
+
+/// One service in STATE: about 40 bytes, so that 50 of them cost one write unit more, not ten.
+#[derive(Serialize, Deserialize)]
+struct StateEntry {
+    s: char,
+    t: i64,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct StateRecord {
+    last_tick: Option<Tick>,
+    acked_tick: Option<Tick>,
+    services: BTreeMap<ServiceId, StateEntry>,
+    transitions: Vec<Transition>,
+    transitions_dropped: u32,
+    failing_since: Option<Timestamp>,
+    gone_since: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HandoffRecord {
+    tenant_id: TenantId,
+    service_id: ServiceId,
+}
+
+impl DynamoStore {
+    /// Uses the table of this name.
+    #[must_use]
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+
+    /// All items of a tenant that have not expired, by sort key.
+    async fn partition(
+        &self,
+        tenant: &TenantId,
+        consistent: bool,
+        now: Timestamp,
+    ) -> Result<Partition, StoreError> {
+        let mut items = HashMap::new();
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", text(tenant_pk(tenant)))
+            .consistent_read(consistent)
+            .into_paginator()
+            .items()
+            .send();
+        while let Some(item) = pages.next().await {
+            let item = item.map_err(classify)?;
+            let sk = item.get("sk").and_then(|sk| sk.as_s().ok()).cloned().unwrap_or_default();
+            if !has_expired(&item, now) {
+                items.insert(sk, item);
+            }
+        }
+        Ok(Partition { tenant: tenant.clone(), items })
+    }
+
+    fn key(pk: String, sk: &str) -> Item {
+        HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
+    }
+
+    /// An update of an existing item that removes its expiry and sets `assignments`.
+    fn keep(
+        &self,
+        tenant: &TenantId,
+        sk: &str,
+        assignments: &str,
+        values: Item,
+    ) -> Result<Update, StoreError> {
+        Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(Self::key(tenant_pk(tenant), sk)))
+            .update_expression(format!("{assignments} REMOVE expires_at").trim_start().to_owned())
+            .condition_expression("attribute_exists(pk)")
+            .set_expression_attribute_values((!values.is_empty()).then_some(values))
+            .build()
+            .map_err(refused)
+    }
+
+    async fn update_state(
+        &self,
+        tenant: &TenantId,
+        expression: &str,
+        values: Item,
+    ) -> Result<(), StoreError> {
+        // The condition keeps a late answer from creating a STATE for a tenant that has been deleted.
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(Self::key(tenant_pk(tenant), "STATE")))
+            .update_expression(expression)
+            .condition_expression("attribute_exists(pk)")
+            .set_expression_attribute_values((!values.is_empty()).then_some(values))
+            .send()
+            .await
+            .map(drop)
+            .or_else(|error| if is_failed_condition(&error) { Ok(()) } else { Err(classify(error)) })
+    }
+
+    async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Result<(), Vec<String>>, StoreError> {
+        match self.client.transact_write_items().set_transact_items(Some(items)).send().await {
+            Ok(_) => Ok(Ok(())),
+            Err(error) => match error.as_service_error() {
+                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+                    let reasons = cancelled.cancellation_reasons();
+                    let codes: Vec<String> =
+                        reasons.iter().map(|reason| reason.code().unwrap_or("None").to_owned()).collect();
+                    let only_conditions = codes.iter().all(|code| {
+                        matches!(code.as_str(), "None" | "ConditionalCheckFailed" | "TransactionConflict")
+                    });
+                    if only_conditions {
+                        Ok(Err(codes))
+                    } else {
+                        Err(StoreError::Unavailable(Box::new(error)))
+                    }
+                }
+                Some(
+                    TransactWriteItemsError::TransactionInProgressException(_)
+                    | TransactWriteItemsError::IdempotentParameterMismatchException(_),
+                ) => Err(StoreError::Unavailable(Box::new(error))),
+                _ => Err(classify(error)),
+            },
+        }
+    }
+
+    fn tenant_write(&self, entry: &Entry<'_>, now: Timestamp) -> Result<TransactWriteItem, StoreError> {
+        let tenant = entry.tenant;
+        let id = tenant.id();
+        let expires_at = number((now + PENDING_FOR).as_second());
+        let item = TransactWriteItem::builder();
+        let Some(found) = entry.found_count else {
+            let record = TenantRecord {
+                cloud_id: tenant.cloud_id.clone(),
+                trigger_url: tenant.trigger_url.clone(),
+                public_key: BASE64URL_NOPAD.encode(tenant.public_key.as_bytes()),
+                wrapped_key: BASE64URL_NOPAD.encode(tenant.wrapped_key.as_bytes()),
+                status: TenantStatus::Pending,
+                service_count: entry.new_count,
+                created_at: tenant.created_at,
+            };
+            let mut new = to_item(&record)?;
+            new.extend(Self::key(tenant_pk(&id), "TENANT"));
+            new.insert("expires_at".to_owned(), expires_at);
+            let put = Put::builder()
+                .table_name(&self.table)
+                .set_item(Some(new))
+                .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
+                .expression_attribute_values(":now", number(now.as_second()));
+            return Ok(item.put(put.build().map_err(refused)?).build());
+        };
+        // The key is part of the condition: a tenant that was deleted and made anew in between has another one.
+        let unchanged = "serviceCount = :found AND publicKey = :key";
+        let key = Self::key(tenant_pk(&id), "TENANT");
+        let public_key = text(BASE64URL_NOPAD.encode(tenant.public_key.as_bytes()));
+        if entry.pending.is_none() {
+            let check = ConditionCheck::builder()
+                .table_name(&self.table)
+                .set_key(Some(key))
+                .condition_expression(unchanged)
+                .expression_attribute_values(":found", number(found.into()))
+                .expression_attribute_values(":key", public_key);
+            return Ok(item.condition_check(check.build().map_err(refused)?).build());
+        }
+        let update = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key))
+            .condition_expression(unchanged)
+            .expression_attribute_values(":found", number(found.into()))
+            .expression_attribute_values(":key", public_key)
+            .expression_attribute_values(":count", number(entry.new_count.into()));
+        // A tenant that is still pending lives as long as its newest attempt.
+        let update = if tenant.status == TenantStatus::Pending {
+            update
+                .update_expression("SET serviceCount = :count, expires_at = :expires")
+                .expression_attribute_values(":expires", expires_at)
+        } else {
+            update.update_expression("SET serviceCount = :count")
+        };
+        Ok(item.update(update.build().map_err(refused)?).build())
+    }
+
+    fn service_write(
+        &self,
+        tenant: &TenantId,
+        service: &Service,
+        now: Timestamp,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let record = ServiceRecord {
+            name: service.name.clone(),
+            check: service.check.clone(),
+            owner: service.owner.clone(),
+            activity: service.activity,
+            first: service.first.clone(),
+            created_at: service.created_at,
+        };
+        let mut new = to_item(&record)?;
+        new.extend(Self::key(tenant_pk(tenant), &service_sk(&service.id)));
+        new.insert("expires_at".to_owned(), number((now + PENDING_FOR).as_second()));
+        // A pending or expired record gives way; an active one never does.
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(new))
+            .condition_expression("attribute_not_exists(pk) OR activity = :pending OR expires_at <= :now")
+            .expression_attribute_values(":pending", text("pending"))
+            .expression_attribute_values(":now", number(now.as_second()));
+        Ok(TransactWriteItem::builder().put(put.build().map_err(refused)?).build())
+    }
+
+    fn handoff_write(&self, entry: &Entry<'_>) -> Result<Option<TransactWriteItem>, StoreError> {
+        let Some(binding) = entry.binding else { return Ok(None) };
+        let record = HandoffRecord { tenant_id: entry.tenant.id(), service_id: entry.service_id.clone() };
+        let mut new = to_item(&record)?;
+        new.extend(Self::key(handoff_pk(&binding.id), "HANDOFF"));
+        new.insert("expires_at".to_owned(), number((binding.expires_at + RESUME_FOR).as_second()));
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(new))
+            .condition_expression("attribute_not_exists(pk) OR (tenantId = :tenant AND serviceId = :service)")
+            .expression_attribute_values(":tenant", text(record.tenant_id))
+            .expression_attribute_values(":service", text(record.service_id));
+        Ok(Some(TransactWriteItem::builder().put(put.build().map_err(refused)?).build()))
+    }
+}
+
+impl Registrations for DynamoStore {
+    async fn find(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<Registered>, StoreError> {
+        let partition = self.partition(tenant, true, now).await?;
+        let Some((tenant, service_count)) = partition.tenant()? else { return Ok(None) };
+        let (state, _) = partition.state()?;
+        Ok(Some(Registered { tenant, service_count, services: partition.services()?, state }))
+    }
+
+    async fn bound_to(
+        &self,
+        handoff: &HandoffId,
+        now: Timestamp,
+    ) -> Result<Option<(TenantId, ServiceId)>, StoreError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(Self::key(handoff_pk(handoff), "HANDOFF")))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(classify)?;
+        let Some(item) = answer.item.filter(|item| !has_expired(item, now)) else { return Ok(None) };
+        let record: HandoffRecord = from_item(item)?;
+        Ok(Some((record.tenant_id, record.service_id)))
+    }
+
+    async fn enter(&self, entry: &Entry<'_>, now: Timestamp) -> Result<Entered, StoreError> {
+        let tenant_id = entry.tenant.id();
+        let mut writes = vec![self.tenant_write(entry, now)?];
+        if let Some(service) = entry.pending {
+            writes.push(self.service_write(&tenant_id, service, now)?);
+        }
+        let handoff_at = writes.len();
+        writes.extend(self.handoff_write(entry)?);
+        match self.transact(writes).await? {
+            Ok(()) => Ok(Entered::Yes),
+            Err(codes) if codes.get(handoff_at).is_some_and(|code| code == "ConditionalCheckFailed") => {
+                Ok(Entered::HandoffUsed)
+            }
+            Err(_) => Ok(Entered::Overtaken),
+        }
+    }
+
+    async fn activate(
+        &self,
+        tenant: &Tenant,
+        service: &ServiceId,
+        first: Option<&Observation>,
+        others: &[ServiceId],
+    ) -> Result<(), StoreError> {
+        let id = tenant.id();
+        let active = HashMap::from([
+            (":index".to_owned(), text(ACTIVE)),
+            (":id".to_owned(), text(id.clone())),
+            (":status".to_owned(), text("active")),
+        ]);
+        // `status` and `active` are reserved words or close to them; #s names the attribute.
+        let mut tenant_update =
+            self.keep(&id, "TENANT", "SET active = :index, tenantId = :id, #s = :status", active)?;
+        tenant_update.expression_attribute_names =
+            Some(HashMap::from([("#s".to_owned(), "status".to_owned())]));
+
+        let mut values = HashMap::from([(":active".to_owned(), text("active"))]);
+        let mut assignments = "SET activity = :active".to_owned();
+        if let Some(first) = first {
+            values.insert(":first".to_owned(), serde_dynamo::to_attribute_value(first).map_err(poisoned)?);
+            // The attribute is named `first`, no reserved word; a first result is never replaced by a later one.
+            assignments.push_str(", #f = if_not_exists(#f, :first)");
+        }
+        let mut service_update = self.keep(&id, &service_sk(service), &assignments, values)?;
+        if first.is_some() {
+            service_update.expression_attribute_names =
+                Some(HashMap::from([("#f".to_owned(), "first".to_owned())]));
+        }
+
+        let mut writes = vec![tenant_update, service_update];
+        for other in others {
+            writes.push(self.keep(&id, &service_sk(other), "", Item::new())?);
+        }
+        let writes =
+            writes.into_iter().map(|update| TransactWriteItem::builder().update(update).build()).collect();
+        match self.transact(writes).await? {
+            Ok(()) => Ok(()),
+            Err(codes) => {
+                Err(StoreError::Unavailable(format!("activation was cancelled: {}", codes.join(", ")).into()))
+            }
+        }
+    }
+}
+
+impl Checks for DynamoStore {
+    async fn active(&self, range: &TenantRange) -> Result<Vec<TenantId>, StoreError> {
+        // Both ends in one BETWEEN, which includes both; the excluded one is skipped below.
+        let low = range.after.as_ref().map_or("", TenantId::as_str);
+        let high = range.through.as_ref().map_or("~", TenantId::as_str);
+        let mut query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name("active")
+            .expression_attribute_values(":active", text(ACTIVE));
+        query = match (range.after.is_some(), range.through.is_some()) {
+            (false, false) => query.key_condition_expression("active = :active"),
+            (false, true) => query
+                .key_condition_expression("active = :active AND tenantId <= :high")
+                .expression_attribute_values(":high", text(high)),
+            (true, _) => query
+                .key_condition_expression("active = :active AND tenantId BETWEEN :low AND :high")
+                .expression_attribute_values(":low", text(low))
+                .expression_attribute_values(":high", text(high)),
+        };
+        let mut ids = Vec::new();
+        let mut pages = query.into_paginator().items().send();
+        while let Some(item) = pages.next().await {
+            let item = item.map_err(classify)?;
+            let id =
+                item.get("tenantId").and_then(|id| id.as_s().ok()).map(String::as_str).unwrap_or_default();
+            match TenantId::parse(id) {
+                Ok(id) if Some(&id) != range.after.as_ref() => ids.push(id),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(%error, "an index entry names no tenant and is passed over");
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    async fn load(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<Watched>, StoreError> {
+        let partition = self.partition(tenant, false, now).await?;
+        let Some((tenant, _)) = partition.tenant()? else { return Ok(None) };
+        let mut services = partition.services()?;
+        services.retain(|service| service.activity != Activity::Pending);
+        if services.is_empty() {
+            return Ok(None);
+        }
+        let (state, deliveries) = partition.state()?;
+        Ok(Some(Watched { tenant, services, state, deliveries }))
+    }
+
+    async fn commit(
+        &self,
+        tenant: &TenantId,
+        found: Option<Tick>,
+        state: &State,
+    ) -> Result<Committed, StoreError> {
+        // Only what a commit owns: the acknowledgement and the delivery record may have been written since the read,
+        // which is eventually consistent, and must survive.
+        let entries: BTreeMap<&ServiceId, StateEntry> =
+            state.services.iter().map(|(id, since)| (id, StateEntry::from(*since))).collect();
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(Self::key(tenant_pk(tenant), "STATE")))
+            .update_expression(
+                "SET lastTick = :tick, services = :services, transitions = :transitions, \
+                 transitionsDropped = :dropped REMOVE expires_at",
+            )
+            .expression_attribute_values(":tick", value(&state.last_tick)?)
+            .expression_attribute_values(":services", value(&entries)?)
+            .expression_attribute_values(":transitions", value(&state.transitions)?)
+            .expression_attribute_values(":dropped", value(&state.transitions_dropped)?);
+        let update = match found {
+            None => update.condition_expression("attribute_not_exists(lastTick)"),
+            Some(found) => update
+                .condition_expression("lastTick = :found")
+                .expression_attribute_values(":found", value(&found)?),
+        };
+        match update.send().await {
+            Ok(_) => Ok(Committed::Yes),
+            Err(error) if is_failed_condition(&error) => Ok(Committed::Overtaken),
+            Err(error) => Err(classify(error)),
+        }
+    }
+
+    async fn acknowledge(&self, tenant: &TenantId, tick: Tick) -> Result<(), StoreError> {
+        let values = HashMap::from([(":tick".to_owned(), value(&tick)?)]);
+        self.update_state(tenant, "SET ackedTick = :tick REMOVE failingSince, goneSince", values).await
+    }
+
+    async fn record_deliveries(&self, tenant: &TenantId, deliveries: Deliveries) -> Result<(), StoreError> {
+        let mut values = Item::new();
+        let (mut set, mut remove) = (Vec::new(), Vec::new());
+        for (name, time) in [("failingSince", deliveries.failing_since), ("goneSince", deliveries.gone_since)]
+        {
+            if let Some(time) = time {
+                set.push(format!("{name} = :{name}"));
+                values.insert(format!(":{name}"), value(&time)?);
+            } else {
+                remove.push(name);
+            }
+        }
+        let set = if set.is_empty() { String::new() } else { format!("SET {} ", set.join(", ")) };
+        let remove = if remove.is_empty() { String::new() } else { format!("REMOVE {}", remove.join(", ")) };
+        self.update_state(tenant, format!("{set}{remove}").trim_end(), values).await
+    }
+
+    async fn mark(&self, tenant: &TenantId, status: TenantStatus) -> Result<(), StoreError> {
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(Self::key(tenant_pk(tenant), "TENANT")))
+            .update_expression("SET #s = :status")
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_names("#s", "status")
+            .expression_attribute_values(":status", value(&status)?)
+            .send()
+            .await
+            .map(drop)
+            .map_err(classify)
+    }
+
+    async fn suspend(
+        &self,
+        tenant: &TenantId,
+        services: &[ServiceId],
+        expires_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let status = if expires_at.is_some() { TenantStatus::Suspended } else { TenantStatus::Active };
+        let service_keys = services.iter().map(service_sk);
+        let mut writes = Vec::new();
+        for sk in ["TENANT".to_owned(), "STATE".to_owned()].into_iter().chain(service_keys) {
+            let (mut set, mut remove) = (Vec::new(), "");
+            let mut update = Update::builder()
+                .table_name(&self.table)
+                .set_key(Some(Self::key(tenant_pk(tenant), &sk)))
+                .condition_expression("attribute_exists(pk)");
+            if let Some(time) = expires_at {
+                set.push("expires_at = :expires");
+                update = update.expression_attribute_values(":expires", number(time.as_second()));
+            } else {
+                remove = " REMOVE expires_at";
+            }
+            if sk == "TENANT" {
+                set.push("#s = :status");
+                update = update
+                    .expression_attribute_names("#s", "status")
+                    .expression_attribute_values(":status", value(&status)?);
+            }
+            let set = if set.is_empty() { String::new() } else { format!("SET {}", set.join(", ")) };
+            let update = update.update_expression(format!("{set}{remove}").trim_start().to_owned());
+            writes.push(TransactWriteItem::builder().update(update.build().map_err(refused)?).build());
+        }
+        match self.transact(writes).await? {
+            Ok(()) => Ok(()),
+            Err(codes) => {
+                Err(StoreError::Unavailable(format!("suspension was cancelled: {}", codes.join(", ")).into()))
+            }
+        }
+    }
+}
+
+/// The unexpired items of one tenant, by sort key.
+struct Partition {
+    tenant: TenantId,
+    items: HashMap<String, Item>,
+}
+
+impl Partition {
+    fn tenant(&self) -> Result<Option<(Tenant, u32)>, StoreError> {
+        let Some(item) = self.items.get("TENANT") else { return Ok(None) };
+        let record: TenantRecord = from_item(item.clone())?;
+        let decode = |text: &str| BASE64URL_NOPAD.decode(text.as_bytes()).map_err(poisoned);
+        let public_key: [u8; 32] =
+            decode(&record.public_key)?.try_into().map_err(|_| StoreError::Poisoned("public key".into()))?;
+        let tenant = Tenant {
+            cloud_id: record.cloud_id,
+            trigger_url: record.trigger_url,
+            public_key: PublicKey::from_bytes(&public_key).map_err(poisoned)?,
+            wrapped_key: WrappedKey::new(decode(&record.wrapped_key)?),
+            status: record.status,
+            created_at: record.created_at,
+        };
+        if tenant.id() == self.tenant {
+            Ok(Some((tenant, record.service_count)))
+        } else {
+            Err(StoreError::Poisoned("the tenant's id does not follow from its site and trigger".into()))
+        }
+    }
+
+    fn services(&self) -> Result<Vec<Service>, StoreError> {
+        let mut services = Vec::new();
+        for (sk, item) in &self.items {
+            let Some(id) = sk.strip_prefix("SERVICE#") else { continue };
+            let record: ServiceRecord = from_item(item.clone())?;
+            let service = Service {
+                id: ServiceId::derive(&self.tenant, record.check.url.as_str()),
+                name: record.name,
+                check: record.check,
+                owner: record.owner,
+                activity: record.activity,
+                first: record.first,
+                created_at: record.created_at,
+            };
+            if service.id.as_str() != id {
+                return Err(StoreError::Poisoned("a service's id does not follow from its URL".into()));
+            }
+            services.push(service);
+        }
+        services.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        Ok(services)
+    }
+
+    fn state(&self) -> Result<(State, Deliveries), StoreError> {
+        let Some(item) = self.items.get("STATE") else { return Ok(Default::default()) };
+        let record: StateRecord = from_item(item.clone())?;
+        let mut services = BTreeMap::new();
+        for (id, entry) in record.services {
+            services.insert(id, entry.try_into()?);
+        }
+        let state = State {
+            last_tick: record.last_tick,
+            acked_tick: record.acked_tick,
+            services,
+            transitions: record.transitions,
+            transitions_dropped: record.transitions_dropped,
+        };
+        Ok((state, Deliveries { failing_since: record.failing_since, gone_since: record.gone_since }))
+    }
+}
+
+impl From<Since> for StateEntry {
+    fn from(since: Since) -> Self {
+        let s = match since.status {
+            Status::Alive => 'A',
+            Status::Down => 'D',
+            Status::Paused => 'P',
+            Status::Unknown => 'U',
+        };
+        Self { s, t: since.since.as_second() }
+    }
+}
+
+impl TryFrom<StateEntry> for Since {
+    type Error = StoreError;
+    fn try_from(entry: StateEntry) -> Result<Self, StoreError> {
+        let status = match entry.s {
+            'A' => Status::Alive,
+            'D' => Status::Down,
+            'P' => Status::Paused,
+            'U' => Status::Unknown,
+            other => return Err(StoreError::Poisoned(format!("status {other:?}"))),
+        };
+        Ok(Self { status, since: Timestamp::from_second(entry.t).map_err(poisoned)? })
+    }
+}
+
+fn tenant_pk(tenant: &TenantId) -> String {
+    format!("TENANT#{tenant}")
+}
+
+fn service_sk(service: &ServiceId) -> String {
+    format!("SERVICE#{service}")
+}
+
+fn handoff_pk(handoff: &HandoffId) -> String {
+    format!("HANDOFF#{handoff}")
+}
+
+fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+fn number(value: i64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+fn value(value: &impl Serialize) -> Result<AttributeValue, StoreError> {
+    serde_dynamo::to_attribute_value(value).map_err(poisoned)
+}
+
+fn to_item(record: &impl Serialize) -> Result<Item, StoreError> {
+    serde_dynamo::to_item(record).map_err(poisoned)
+}
+
+fn from_item<T: DeserializeOwned>(item: Item) -> Result<T, StoreError> {
+    serde_dynamo::from_item(item).map_err(poisoned)
+}
+
+fn has_expired(item: &Item, now: Timestamp) -> bool {
+    let expires_at = item.get("expires_at").and_then(|value| value.as_n().ok());
+    expires_at
+        .and_then(|text| text.parse::<i64>().ok())
+        .is_some_and(|expires_at| expires_at <= now.as_second())
+}
+
+fn poisoned(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Poisoned(error.to_string())
+}
+
+fn refused(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Refused(Box::new(error))
+}
+
+fn is_failed_condition<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    error.as_service_error().and_then(ProvideErrorMetadata::code) == Some("ConditionalCheckFailedException")
+}
+
+fn classify<E, R>(error: SdkError<E, R>) -> StoreError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    let Some(service) = error.as_service_error() else {
+        return StoreError::Unavailable(Box::new(error));
+    };
+    match service.code() {
+        Some(
+            "AccessDeniedException"
+            | "ResourceNotFoundException"
+            | "ValidationException"
+            | "UnrecognizedClientException"
+            | "ItemCollectionSizeLimitExceededException",
+        ) => StoreError::Refused(Box::new(error)),
+        _ => StoreError::Unavailable(Box::new(error)),
+    }
+}

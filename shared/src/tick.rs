@@ -1,0 +1,127 @@
+//! One slot of the schedule. The tick is the sequence number of everything a tenant is told: it survives restores
+//! and needs no counter.
+//!
+//! Deliberately absent: any look at the clock. A tick comes from the event that the schedule sent.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The length of a tick in whole minutes, 1 to 60, a divisor of an hour so that slots begin where cron fires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Period {
+    minutes: i64,
+}
+
+impl Period {
+    /// `None` unless `minutes` divides an hour.
+    #[must_use]
+    pub fn from_minutes(minutes: i64) -> Option<Self> {
+        (minutes > 0 && 60 % minutes == 0).then_some(Self { minutes })
+    }
+
+    /// The length of one slot.
+    #[must_use]
+    pub fn duration(self) -> SignedDuration {
+        SignedDuration::from_mins(self.minutes)
+    }
+}
+
+/// A slot of the schedule, named by its start in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Tick(Timestamp);
+
+/// Why a tick is not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Untimely {
+    /// More than 60 s ahead of the clock: running it would block every honest tick until then.
+    #[error("the tick lies in the future")]
+    Future,
+    /// Older than two periods: a later tick has told the same and more.
+    #[error("the tick is too old")]
+    Old,
+}
+
+impl Tick {
+    /// The slot that `time` falls into.
+    #[must_use]
+    pub fn containing(time: Timestamp, period: Period) -> Self {
+        let length = period.duration().as_secs();
+        let start = time.as_second().div_euclid(length) * length;
+        Self(Timestamp::from_second(start).unwrap_or(time))
+    }
+
+    /// The start of the slot.
+    #[must_use]
+    pub fn start(self) -> Timestamp {
+        self.0
+    }
+
+    /// Seconds since the Unix epoch at the start of the slot.
+    #[must_use]
+    pub fn as_second(self) -> i64 {
+        self.0.as_second()
+    }
+
+    /// Whether this tick may be run at `now`: neither ahead of the clock by more than 60 s nor older than two periods.
+    pub fn timely(self, now: Timestamp, period: Period) -> Result<Self, Untimely> {
+        let age = now.duration_since(self.0);
+        if age < SignedDuration::from_secs(-60) {
+            return Err(Untimely::Future);
+        }
+        if age > period.duration() * 2 {
+            return Err(Untimely::Old);
+        }
+        Ok(self)
+    }
+
+    /// Whether the following tick has begun at `now`, so that it covers whatever this one left over.
+    #[must_use]
+    pub fn is_over(self, now: Timestamp, period: Period) -> bool {
+        now.duration_since(self.0) >= period.duration()
+    }
+}
+
+impl fmt::Display for Tick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn five() -> Period {
+        Period::from_minutes(5).unwrap()
+    }
+
+    #[test]
+    fn a_tick_is_the_start_of_its_slot() {
+        for time in ["2026-11-22T10:05:00Z", "2026-11-22T10:05:00.9Z", "2026-11-22T10:09:59.999Z"] {
+            assert_eq!(Tick::containing(at(time), five()).to_string(), "2026-11-22T10:05:00Z");
+        }
+        assert_eq!(Tick::containing(at("1969-12-31T23:59:59Z"), five()).to_string(), "1969-12-31T23:55:00Z");
+    }
+
+    #[test]
+    fn ticks_far_ahead_or_two_periods_old_are_refused() {
+        let tick = Tick::containing(at("2026-11-22T10:05:00Z"), five());
+        assert_eq!(tick.timely(at("2026-11-22T10:03:59Z"), five()), Err(Untimely::Future));
+        assert_eq!(tick.timely(at("2026-11-22T10:04:00Z"), five()), Ok(tick));
+        assert_eq!(tick.timely(at("2026-11-22T10:15:00Z"), five()), Ok(tick));
+        assert_eq!(tick.timely(at("2026-11-22T10:15:01Z"), five()), Err(Untimely::Old));
+    }
+
+    #[test]
+    fn a_period_divides_the_hour() {
+        let valid: Vec<i64> = (-1..=61).filter(|m| Period::from_minutes(*m).is_some()).collect();
+        assert_eq!(valid, [1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60]);
+    }
+}
