@@ -1,0 +1,185 @@
+//! What a form or a JSON client sent, bounded and turned into types; every refused field has its message.
+//!
+//! Deliberately absent: trust. Who sent it is the hand-off's business.
+
+use lambda_http::http::HeaderMap;
+use lambda_http::http::header::CONTENT_TYPE;
+use serde::Deserialize;
+use shared::handoff::HandoffParams;
+use shared::page::FormInput;
+use shared::probe::{Check, ExpectedStatus, Method, Policy};
+use shared::problem::{FieldError, Problem};
+use shared::service::ServiceName;
+
+/// The longest request body, in bytes: a hand-off of 8 KB and a URL of 2 KB, percent-encoded, fit several times.
+pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// The fields as sent. Unknown members of a JSON body are refused, since a misspelt option would silently not apply;
+/// unknown form fields are ignored, since browser extensions add some.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct Fields {
+    cloud_id: Option<String>,
+    account_id: Option<String>,
+    trigger_url: Option<String>,
+    callback_url: Option<String>,
+    handoff: Option<String>,
+    name: Option<String>,
+    url: Option<String>,
+    method: Option<String>,
+    expected_status: Option<String>,
+    timeout_ms: Option<NumberOrText>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum NumberOrText {
+    Number(u32),
+    Text(String),
+}
+
+/// What is to be monitored.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) name: ServiceName,
+    pub(crate) check: Check,
+}
+
+impl Fields {
+    /// Reads a body of one of the two content types.
+    pub(crate) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Problem> {
+        if body.len() > MAX_BODY_BYTES {
+            return Err(Problem::new(413, "TOO_LARGE", "That is too much", "A request has at most 64 KiB."));
+        }
+        let content_type =
+            headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match essence.as_str() {
+            "application/x-www-form-urlencoded" => Self::from_form(body),
+            "application/json" => serde_json::from_slice(body).map_err(|error| {
+                malformed(format!(
+                    "The JSON is not of the documented form, near line {} column {}.",
+                    error.line(),
+                    error.column()
+                ))
+            }),
+            _ => {
+                let detail = "Send application/x-www-form-urlencoded or application/json.";
+                Err(Problem::new(
+                    415,
+                    "UNSUPPORTED_MEDIA_TYPE",
+                    "This content type is not understood",
+                    detail,
+                ))
+            }
+        }
+    }
+
+    fn from_form(body: &[u8]) -> Result<Self, Problem> {
+        let mut fields = Self::default();
+        for (name, value) in url::form_urlencoded::parse(body) {
+            let field = match name.as_ref() {
+                "cloudId" => &mut fields.cloud_id,
+                "accountId" => &mut fields.account_id,
+                "triggerUrl" => &mut fields.trigger_url,
+                "callbackUrl" => &mut fields.callback_url,
+                "handoff" => &mut fields.handoff,
+                "name" => &mut fields.name,
+                "url" => &mut fields.url,
+                "method" => &mut fields.method,
+                "expectedStatus" => &mut fields.expected_status,
+                "timeoutMs" => {
+                    if fields.timeout_ms.replace(NumberOrText::Text(value.into_owned())).is_some() {
+                        return Err(malformed(format!("The field {name} is there twice.")));
+                    }
+                    continue;
+                }
+                _ => continue,
+            };
+            if field.replace(value.into_owned()).is_some() {
+                return Err(malformed(format!("The field {name} is there twice.")));
+            }
+        }
+        Ok(fields)
+    }
+
+    /// The hand-off's part.
+    pub(crate) fn handoff_params(&self) -> HandoffParams {
+        HandoffParams {
+            cloud_id: self.cloud_id.clone(),
+            account_id: self.account_id.clone(),
+            trigger_url: self.trigger_url.clone(),
+            callback_url: self.callback_url.clone(),
+            handoff: self.handoff.clone(),
+        }
+    }
+
+    /// Everything as it came, for the page that is shown again.
+    pub(crate) fn form_input(&self) -> FormInput {
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        FormInput {
+            cloud_id: text(&self.cloud_id),
+            account_id: text(&self.account_id),
+            trigger_url: text(&self.trigger_url),
+            callback_url: text(&self.callback_url),
+            handoff: text(&self.handoff),
+            name: text(&self.name),
+            url: text(&self.url),
+            method: text(&self.method),
+            expected_status: text(&self.expected_status),
+            timeout_ms: self.timeout_text(),
+        }
+    }
+
+    fn timeout_text(&self) -> String {
+        match &self.timeout_ms {
+            None => String::new(),
+            Some(NumberOrText::Number(number)) => number.to_string(),
+            Some(NumberOrText::Text(text)) => text.trim().to_owned(),
+        }
+    }
+
+    /// The typed fields as types. 400 when a field is wrong, 403 when everything is right but the target forbidden.
+    pub(crate) fn validate(&self, policy: &Policy) -> Result<Wanted, Problem> {
+        let mut errors = Vec::new();
+        let mut refuse = |field, message: String| errors.push(FieldError { field, message });
+        let given = |field: &Option<String>| {
+            field.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(ToOwned::to_owned)
+        };
+
+        let name = ServiceName::parse(self.name.as_deref().unwrap_or_default());
+        let name = name.map_err(|error| refuse("name", format!("Give the service a name: {error}."))).ok();
+        let method = given(&self.method).map_or(Ok(Method::Get), |text| text.parse());
+        let method = method.map_err(|error| refuse("method", format!("{error}."))).ok();
+        let expected_status =
+            given(&self.expected_status).map_or(Ok(ExpectedStatus::default()), |text| text.parse());
+        let expected_status = expected_status
+            .map_err(|error| refuse("expectedStatus", format!("{error}, for example 200-299.")))
+            .ok();
+        let timeout = self.timeout_text();
+        let timeout_ms =
+            if timeout.is_empty() { Some(Check::DEFAULT_TIMEOUT_MS) } else { timeout.parse().ok() };
+        let timeout_ms = timeout_ms.filter(|ms| Check::TIMEOUT_MS.contains(ms));
+        if timeout_ms.is_none() {
+            refuse("timeoutMs", "Give a whole number from 500 to 10000.".to_owned());
+        }
+        let malformed_elsewhere = !errors.is_empty();
+        let mut forbidden = false;
+        let url = policy.target(self.url.as_deref().unwrap_or_default().trim());
+        let url = url.map_err(|refusal| {
+            forbidden = !refusal.is_malformed();
+            errors.push(FieldError { field: "url", message: refusal.to_string() });
+        });
+        match (name, method, expected_status, timeout_ms, url) {
+            (Some(name), Some(method), Some(expected_status), Some(timeout_ms), Ok(url)) => {
+                Ok(Wanted { name, check: Check { url, method, expected_status, timeout_ms } })
+            }
+            _ if forbidden && !malformed_elsewhere => Err(Problem::fields(403, "TARGET_NOT_ALLOWED", errors)),
+            _ => Err(Problem::fields(400, "INVALID_INPUT", errors)),
+        }
+    }
+}
+
+fn malformed(detail: String) -> Problem {
+    Problem::new(400, "INVALID_INPUT", "The request could not be read", detail)
+}

@@ -1,0 +1,143 @@
+//! What starts an invocation: the schedule's tick, or a range of tenants that another invocation handed on.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use shared::id::TenantId;
+use shared::store::TenantRange;
+use shared::tick::{Period, Tick};
+
+/// `source` of events on our bus.
+pub const SOURCE: &str = "forge-health";
+/// `detail-type` of a range that is handed on.
+pub const CHECK_RANGE: &str = "CheckRange";
+
+/// How often a range may be handed on: each time it gets strictly smaller, and five times cover more tenants than a
+/// tick has time for.
+pub const MAX_HOPS: u8 = 5;
+
+/// An EventBridge event, as far as it matters here.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "detail-type")]
+pub enum Event {
+    /// From the cron rule. `time` is when the rule fired.
+    #[serde(rename = "Scheduled Event")]
+    Scheduled {
+        /// When the rule fired.
+        time: Timestamp,
+    },
+    /// From our bus.
+    #[serde(rename = "CheckRange")]
+    Range {
+        /// Which tenants, at which tick.
+        detail: Range,
+    },
+}
+
+/// Tenants to check at a tick: fan-out, remainder and resume are all this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// The tick.
+    pub tick: Tick,
+    /// Exclusive; absent from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<TenantId>,
+    /// Inclusive; absent to the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<TenantId>,
+    /// How often it has been handed on.
+    pub hop: u8,
+}
+
+impl Event {
+    /// The tenants to check. The schedule means everybody.
+    #[must_use]
+    pub fn range(self, period: Period) -> Range {
+        match self {
+            Self::Scheduled { time } => {
+                Range { tick: Tick::containing(time, period), after: None, through: None, hop: 0 }
+            }
+            // A tick that was not made by `Tick::containing` cannot come from us; flooring makes it harmless.
+            Self::Range { detail } => Range { tick: Tick::containing(detail.tick.start(), period), ..detail },
+        }
+    }
+}
+
+impl Range {
+    /// The same tenants, for the store.
+    #[must_use]
+    pub fn tenants(&self) -> TenantRange {
+        TenantRange { after: self.after.clone(), through: self.through.clone() }
+    }
+
+    /// This range cut into ranges of at most `size` of the tenants `ids`, which are all of its tenants in order.
+    /// Together they cover the whole range, tenants that are added meanwhile included.
+    #[must_use]
+    pub fn split(&self, ids: &[TenantId], size: usize) -> Vec<Self> {
+        let chunks = ids.chunks(size.max(1)).collect::<Vec<_>>();
+        let mut after = self.after.clone();
+        let mut ranges = Vec::with_capacity(chunks.len());
+        for (index, chunk) in chunks.iter().enumerate() {
+            let is_last = index + 1 == chunks.len();
+            let through = if is_last { self.through.clone() } else { chunk.last().cloned() };
+            ranges.push(Self { tick: self.tick, after, through: through.clone(), hop: self.hop + 1 });
+            after = through;
+        }
+        ranges
+    }
+
+    /// What is left when every tenant up to `done` (`None`: not even the first) has been started.
+    #[must_use]
+    pub fn remainder(&self, done: Option<&TenantId>) -> Self {
+        let after = done.cloned().or_else(|| self.after.clone());
+        Self { tick: self.tick, after, through: self.through.clone(), hop: self.hop + 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(count: u8) -> Vec<TenantId> {
+        (0..count)
+            .map(|i| TenantId::parse(&format!("{}{}", "a".repeat(31), char::from(b'a' + i))).unwrap())
+            .collect()
+    }
+
+    fn range() -> Range {
+        let tick =
+            Tick::containing("2026-11-22T10:05:00Z".parse().unwrap(), Period::from_minutes(5).unwrap());
+        Range { tick, after: None, through: None, hop: 0 }
+    }
+
+    #[test]
+    fn the_parts_of_a_range_cover_it_exactly_once() {
+        for size in 1..=8 {
+            let ids = ids(7);
+            let parts = range().split(&ids, size);
+            for id in &ids {
+                let holding = parts.iter().filter(|part| {
+                    part.after.as_ref().is_none_or(|after| id > after)
+                        && part.through.as_ref().is_none_or(|through| id <= through)
+                });
+                assert_eq!(holding.count(), 1, "{id} with parts of {size}");
+            }
+            assert_eq!((&parts[0].after, &parts[parts.len() - 1].through), (&None, &None));
+        }
+    }
+
+    #[test]
+    fn the_events_are_the_ones_in_the_folder() {
+        let period = Period::from_minutes(5).unwrap();
+        let tick: Event =
+            serde_json::from_str(include_str!("../../../events/check-services/tick.json")).unwrap();
+        assert_eq!(tick.range(period), range());
+        let part: Event =
+            serde_json::from_str(include_str!("../../../events/check-services/range.json")).unwrap();
+        let part = part.range(period);
+        assert_eq!((part.tick, part.hop, part.after.is_some()), (range().tick, 1, true));
+        assert!(
+            serde_json::from_str::<Event>(r#"{"detail-type":"Other","time":"2026-11-22T10:05:00Z"}"#)
+                .is_err()
+        );
+    }
+}

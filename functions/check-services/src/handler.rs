@@ -1,0 +1,243 @@
+//! The schedule's tick: check every active tenant of a range once, tell its app, hand on what there is no time for.
+//!
+//! The steps are numbered in docs/architecture.md. One tenant's part is in `tenant_tick`.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::future::ready;
+use futures::stream;
+use jiff::{SignedDuration, Timestamp};
+use shared::callback::http::Deliver;
+use shared::clock::{Clock, whole_seconds};
+use shared::id::{ServiceId, TenantId};
+use shared::key::UnwrapKey;
+use shared::probe::Probe;
+use shared::store::{Checks, SUSPENDED_FOR, StoreError};
+use shared::tenant::TriggerRule;
+use shared::tick::{Period, Tick};
+
+pub mod bus;
+pub mod event;
+pub mod key_cache;
+mod tenant_tick;
+
+pub use tenant_tick::{Outcome, Sent};
+
+use bus::{BusError, PublishRanges};
+use event::{Event, MAX_HOPS, Range};
+use key_cache::KeyCache;
+
+/// How many tenants are worked on at once. Most of a tenant's time is waiting; memory is bounded by this, not by the
+/// number of tenants.
+const TENANTS_AT_ONCE: usize = 64;
+
+/// No tenant is started later than this before the Lambda deadline: a check with its confirmations takes at most
+/// 37 s, and a callback is sent after it.
+const RESERVE: SignedDuration = SignedDuration::from_secs(45);
+
+/// When a failure is confirmed: two further attempts within seven seconds.
+pub const CONFIRM_AFTER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
+
+/// Suspension is for a tenant that is gone, not for a fault that many share.
+const SHARED_FAULT_PERCENT: usize = 20;
+/// With fewer tenants than this a percentage says nothing.
+const SHARED_FAULT_TENANTS: usize = 5;
+
+/// Checks tenants.
+pub struct CheckServices<S, U, K, P, B, C> {
+    /// Tenants, services and states.
+    pub store: S,
+    /// Tenant keys.
+    pub keys: KeyCache<U>,
+    /// Sends UPDATE.
+    pub callbacks: K,
+    /// Tries services.
+    pub probe: P,
+    /// Hands ranges on.
+    pub bus: B,
+    /// The time.
+    pub clock: C,
+    /// `BACKEND_URL`.
+    pub issuer: String,
+    /// Where callbacks may go.
+    pub triggers: TriggerRule,
+    /// The length of a tick.
+    pub period: Period,
+    /// A range with more tenants is cut and handed on.
+    pub tenants_per_invocation: usize,
+    /// Waits before the confirming attempts; [`CONFIRM_AFTER`] when deployed.
+    pub confirm_after: Vec<Duration>,
+}
+
+/// Why an invocation failed: Lambda runs it once more, and tenants that are done stay done.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The tenants could not be listed.
+    #[error("the tenants could not be listed")]
+    List(#[source] StoreError),
+    /// Ranges could not be handed on.
+    #[error("tenants could not be handed on")]
+    HandOn(#[from] BusError),
+    /// The store failed for some tenants.
+    #[error("{0} tenants could not be checked")]
+    Tenants(usize),
+}
+
+/// What an invocation did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Tenants whose update was accepted.
+    pub accepted: usize,
+    /// Tenants whose update was not accepted or not sent.
+    pub not_accepted: usize,
+    /// Tenants that another invocation had, or that had nothing to do.
+    pub passed_over: usize,
+    /// Tenants for which the store failed.
+    pub failed: usize,
+    /// Tenants with unusable records.
+    pub poisoned: usize,
+    /// Services that were checked.
+    pub services: usize,
+    /// Ranges that were handed on.
+    pub handed_on: usize,
+    /// Tenants that gave no hope any more.
+    hopeless: Vec<(TenantId, Vec<ServiceId>)>,
+}
+
+impl<S, U, K, P, B, C> CheckServices<S, U, K, P, B, C>
+where
+    S: Checks,
+    U: UnwrapKey,
+    K: Deliver,
+    P: Probe,
+    B: PublishRanges,
+    C: Clock,
+{
+    /// One event; `deadline` is when Lambda ends this invocation.
+    pub async fn handle(&self, event: Event, deadline: Timestamp) -> Result<Summary, Failed> {
+        let range = event.range(self.period);
+        let now = self.clock.now();
+        if let Err(error) = range.tick.timely(now, self.period) {
+            tracing::error!(tick = %range.tick, %error, "tick refused");
+            return Ok(Summary::default());
+        }
+        let lateness_s = now.duration_since(range.tick.start()).as_secs();
+        let ids = self.store.active(&range.tenants()).await.map_err(Failed::List)?;
+
+        if ids.len() > self.tenants_per_invocation && range.hop < MAX_HOPS {
+            let parts = range.split(&ids, self.tenants_per_invocation);
+            self.bus.publish(&parts).await?;
+            tracing::info!(tick = %range.tick, tenants = ids.len(), ranges = parts.len(), "tenants handed on");
+            return Ok(Summary { handed_on: parts.len(), ..Summary::default() });
+        }
+
+        let mut summary = self.check_all(&range, &ids, deadline).await?;
+        self.suspend_hopeless(&mut summary).await;
+        tracing::info!(
+            tick = %range.tick,
+            tick.lateness_s = lateness_s,
+            tenants = ids.len(),
+            tenants.accepted = summary.accepted,
+            tenants.not_accepted = summary.not_accepted,
+            tenants.failed = summary.failed,
+            tenants.poisoned = summary.poisoned,
+            services = summary.services,
+            ranges = summary.handed_on,
+            "tick done"
+        );
+        if summary.failed > 0 { Err(Failed::Tenants(summary.failed)) } else { Ok(summary) }
+    }
+
+    async fn check_all(
+        &self,
+        range: &Range,
+        ids: &[TenantId],
+        deadline: Timestamp,
+    ) -> Result<Summary, Failed> {
+        // A tenant is started when it is pulled from the list, in order, so the count says which are left.
+        let started = AtomicUsize::new(0);
+        let summary = stream::iter(ids)
+            .take_while(|_| ready(self.clock.now() + RESERVE < deadline))
+            .inspect(|_| _ = started.fetch_add(1, Ordering::Relaxed))
+            .map(async |id| (id, self.check_tenant(id, range.tick).await))
+            .buffer_unordered(TENANTS_AT_ONCE)
+            .fold(Summary::default(), async |summary, (id, outcome)| summary.with(id, outcome))
+            .await;
+
+        let started = started.into_inner();
+        if started == ids.len() {
+            return Ok(summary);
+        }
+        self.hand_on_rest(range, ids, started).await.map(|handed_on| Summary { handed_on, ..summary })
+    }
+
+    /// Step 6: the tenants that there is no time for.
+    async fn hand_on_rest(&self, range: &Range, ids: &[TenantId], started: usize) -> Result<usize, Failed> {
+        let left = ids.len() - started;
+        if Tick::is_over(range.tick, self.clock.now(), self.period) {
+            tracing::warn!(tick = %range.tick, tenants.left = left, "out of time; the next tick has begun and covers them");
+            return Ok(0);
+        }
+        if range.hop >= MAX_HOPS {
+            tracing::error!(tick = %range.tick, tenants.left = left, "handed on too often; they wait for the next tick");
+            return Ok(0);
+        }
+        let rest = range.remainder(started.checked_sub(1).map(|last| &ids[last]));
+        self.bus.publish(&[rest]).await?;
+        tracing::warn!(tick = %range.tick, tenants.left = left, "out of time; the rest is handed on");
+        Ok(1)
+    }
+
+    async fn suspend_hopeless(&self, summary: &mut Summary) {
+        let hopeless = std::mem::take(&mut summary.hopeless);
+        let sent = summary.accepted + summary.not_accepted;
+        let is_shared =
+            sent >= SHARED_FAULT_TENANTS && summary.not_accepted * 100 > sent * SHARED_FAULT_PERCENT;
+        if is_shared && !hopeless.is_empty() {
+            tracing::warn!(tenants = hopeless.len(), "not suspended: too many tenants fail alike");
+            return;
+        }
+        for (id, services) in hopeless {
+            let expires_at = whole_seconds(self.clock.now()) + SUSPENDED_FOR;
+            match self.store.suspend(&id, &services, Some(expires_at)).await {
+                Ok(()) => {
+                    tracing::warn!(tenant.id = %id, "tenant suspended: its app has not answered for long");
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(tenant.id = %id, error, "tenant could not be suspended");
+                }
+            }
+        }
+    }
+}
+
+impl Summary {
+    fn with(mut self, id: &TenantId, outcome: Result<Outcome, StoreError>) -> Self {
+        match outcome {
+            Ok(Outcome::Sent(sent)) => {
+                self.services += sent.services;
+                if sent.answer.is_acceptance() {
+                    self.accepted += 1;
+                } else {
+                    self.not_accepted += 1;
+                }
+                self.hopeless.extend(sent.give_up.map(|services| (id.clone(), services)));
+            }
+            Ok(Outcome::Unsent) => self.not_accepted += 1,
+            Ok(Outcome::Overtaken | Outcome::Nothing) => self.passed_over += 1,
+            Err(error @ StoreError::Poisoned(_)) => {
+                tracing::error!(tenant.id = %id, error = &error as &dyn std::error::Error, "tenant passed over");
+                self.poisoned += 1;
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(tenant.id = %id, error, "tenant could not be checked");
+                self.failed += 1;
+            }
+        }
+        self
+    }
+}

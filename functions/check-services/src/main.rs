@@ -1,0 +1,40 @@
+//! Composes and runs `check-services`.
+
+use check_services::bus::EventBus;
+use check_services::event::Event;
+use check_services::key_cache::KeyCache;
+use check_services::{CONFIRM_AFTER, CheckServices};
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use shared::callback::http::HttpCallbacks;
+use shared::clock::SystemClock;
+use shared::config::{CheckServicesConfig, LogConfig};
+use shared::key::kms::WrappingKey;
+use shared::probe::{HttpProbe, Limits};
+use shared::store::dynamo::DynamoStore;
+use shared::{aws, telemetry};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    telemetry::init(&LogConfig::from_env());
+    let config = CheckServicesConfig::from_env()?;
+    let aws = aws::settings().await;
+    let wrapping_key = WrappingKey::new(aws_sdk_kms::Client::new(&aws), config.wrapping_key_id);
+    let check_services = CheckServices {
+        store: DynamoStore::new(aws_sdk_dynamodb::Client::new(&aws), config.table),
+        keys: KeyCache::new(wrapping_key),
+        callbacks: HttpCallbacks::new()?,
+        probe: HttpProbe::new(config.policy, Limits::default(), SystemClock)?,
+        bus: EventBus::new(aws_sdk_eventbridge::Client::new(&aws), config.bus),
+        clock: SystemClock,
+        issuer: config.backend_url,
+        triggers: config.triggers,
+        period: config.period,
+        tenants_per_invocation: config.tenants_per_invocation,
+        confirm_after: CONFIRM_AFTER.to_vec(),
+    };
+    run(service_fn(async |event: LambdaEvent<Event>| {
+        let deadline = event.context.deadline().try_into()?;
+        check_services.handle(event.payload, deadline).await.map(drop).map_err(Error::from)
+    }))
+    .await
+}

@@ -1,0 +1,302 @@
+//! One tenant at one tick: read, probe, commit, then send.
+//!
+//! A kill at any instant is safe: what was not committed is done by the next tick, what was not sent is carried by it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream;
+use jiff::{SignedDuration, Timestamp};
+use shared::callback::http::{Deliver, Patience, deliver};
+use shared::callback::message::{Update, UpdatedService, VERSION};
+use shared::callback::token::{self, CallbackClaims};
+use shared::callback::{Answer, Code};
+use shared::clock::{Clock, whole_seconds};
+use shared::id::{ServiceId, TenantId};
+use shared::key::{KeyError, UnwrapKey};
+use shared::probe::{Check, Observation, Probe};
+use shared::service::{Activity, Service};
+use shared::status::{self, State};
+use shared::store::{Checks, Committed, Deliveries, StoreError, Watched};
+use shared::tenant::TenantStatus;
+use shared::tick::Tick;
+
+use crate::CheckServices;
+use crate::bus::PublishRanges;
+
+/// How many services of one tenant are probed at once: with 50 services that all hang a tenant takes four rounds, and
+/// twenty-five such tenants together reach the probe's bound of 400 sockets.
+const SERVICES_AT_ONCE: usize = 16;
+
+/// A trigger that answers 404 or 410 for so long is gone.
+const GONE_FOR: SignedDuration = SignedDuration::from_hours(24);
+/// A trigger that accepts nothing for so long is given up.
+const FAILING_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// What became of a tenant at a tick.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Committed and sent.
+    Sent(Sent),
+    /// Committed, but the update could not be signed or may not be sent; the next tick carries it.
+    Unsent,
+    /// Another invocation has this tick, or a later one.
+    Overtaken,
+    /// Gone, without services, or suspended and not due today.
+    Nothing,
+}
+
+/// A delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// The app's answer.
+    pub answer: Answer,
+    /// Services that are not alive, of all.
+    pub not_alive: usize,
+    /// All services.
+    pub services: usize,
+    /// Whether the tenant has failed for so long that it is to be suspended, with its services.
+    pub give_up: Option<Vec<ServiceId>>,
+}
+
+impl<S, U, K, P, B, C> CheckServices<S, U, K, P, B, C>
+where
+    S: Checks,
+    U: UnwrapKey,
+    K: Deliver,
+    P: Probe,
+    B: PublishRanges,
+    C: Clock,
+{
+    /// Steps 3 to 5 of a tick.
+    pub(crate) async fn check_tenant(&self, id: &TenantId, tick: Tick) -> Result<Outcome, StoreError> {
+        let Some(watched) = self.store.load(id, self.clock.now()).await? else { return Ok(Outcome::Nothing) };
+        if watched.state.last_tick.is_some_and(|last| last >= tick) {
+            return Ok(Outcome::Overtaken);
+        }
+        let suspended = watched.tenant.status == TenantStatus::Suspended;
+        if suspended && !self.is_due_today(id, tick) {
+            return Ok(Outcome::Nothing);
+        }
+
+        let observations = if suspended { BTreeMap::new() } else { self.observe_all(id, &watched).await };
+        let state = status::advance(&watched.state, tick, &watched.services, &observations);
+        if self.store.commit(id, watched.state.last_tick, &state).await? == Committed::Overtaken {
+            tracing::info!(tenant.id = %id, %tick, "another invocation has this tick");
+            return Ok(Outcome::Overtaken);
+        }
+        Ok(self.send(id, &watched, &state, &observations, tick).await)
+    }
+
+    /// A suspended tenant's one tick a day, spread over the day.
+    fn is_due_today(&self, id: &TenantId, tick: Tick) -> bool {
+        let period = self.period.duration().as_secs();
+        let slots = 86_400 / period;
+        let slot = tick.as_second().div_euclid(period).rem_euclid(slots);
+        u64::try_from(slot).ok() == id.seed().checked_rem(slots.unsigned_abs())
+    }
+
+    async fn observe_all(&self, id: &TenantId, watched: &Watched) -> BTreeMap<ServiceId, Observation> {
+        let active = watched.services.iter().filter(|service| service.activity == Activity::Active);
+        stream::iter(active)
+            .map(|service| async {
+                let confirm = status::needs_confirmation(&watched.state, service);
+                let observation = self.observe(&service.check, confirm).await;
+                if let Some(failure) = observation.failure {
+                    tracing::info!(
+                        tenant.id = %id,
+                        service.id = %service.id,
+                        probe.outcome = failure.as_str(),
+                        probe.attempts = observation.attempts,
+                        probe.response_time_ms = observation.response_time_ms,
+                        "service is not alive"
+                    );
+                }
+                (service.id.clone(), observation)
+            })
+            .buffer_unordered(SERVICES_AT_ONCE)
+            .collect()
+            .await
+    }
+
+    /// One check. A failure that would change the status is confirmed by further attempts, each on a fresh connection
+    /// and a while later; one that succeeds is the verdict.
+    async fn observe(&self, check: &Check, confirm: bool) -> Observation {
+        let mut observation = self.probe.probe(check).await;
+        let waits: &[Duration] = if confirm { &self.confirm_after } else { &[] };
+        for (wait, attempts) in waits.iter().zip(2u8..) {
+            if observation.is_alive() {
+                break;
+            }
+            tokio::time::sleep(*wait).await;
+            observation = Observation { attempts, ..self.probe.probe(check).await };
+        }
+        observation
+    }
+
+    async fn send(
+        &self,
+        id: &TenantId,
+        watched: &Watched,
+        state: &State,
+        observations: &BTreeMap<ServiceId, Observation>,
+        tick: Tick,
+    ) -> Outcome {
+        let tenant = &watched.tenant;
+        if self.triggers.parse(tenant.trigger_url.as_str()).is_err() {
+            tracing::error!(tenant.id = %id, "the stored trigger is not allowed (any more); nothing is sent there");
+            return Outcome::Unsent;
+        }
+        let (token, body) = match self.sign(id, watched, state, observations, tick).await {
+            Ok(signed) => signed,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(tenant.id = %id, %tick, error, "the update could not be signed; the next tick carries it");
+                return Outcome::Unsent;
+            }
+        };
+        let (answer, attempts) =
+            deliver(&self.callbacks, &tenant.trigger_url, &token, &body, Patience::UPDATE, id.seed()).await;
+
+        let not_alive = observations.values().filter(|observation| !observation.is_alive()).count();
+        tracing::info!(
+            tenant.id = %id,
+            %tick,
+            services = state.services.len(),
+            services.not_alive = not_alive,
+            transitions = state.transitions.len(),
+            callback.answer = answer.name(),
+            callback.attempts = attempts,
+            "tenant checked"
+        );
+        let give_up = match self.settle(id, watched, state, tick, &answer).await {
+            Ok(give_up) => {
+                give_up.then(|| watched.services.iter().map(|service| service.id.clone()).collect())
+            }
+            Err(error) => {
+                // What was to be noted is noted at the next tick: the app answers a repetition with DUPLICATE.
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(tenant.id = %id, %tick, error, "the app's answer could not be stored");
+                None
+            }
+        };
+        Outcome::Sent(Sent { answer, not_alive, services: state.services.len(), give_up })
+    }
+
+    async fn sign(
+        &self,
+        id: &TenantId,
+        watched: &Watched,
+        state: &State,
+        observations: &BTreeMap<ServiceId, Observation>,
+        tick: Tick,
+    ) -> Result<(String, Vec<u8>), KeyError> {
+        let tenant = &watched.tenant;
+        let now = whole_seconds(self.clock.now());
+        let key = self.keys.key(tenant, now).await?;
+        let describe = |service: &'_ Service| {
+            let current = status::current(state, service);
+            (current.status, current.since)
+        };
+        let update = Update {
+            version: VERSION,
+            cloud_id: &tenant.cloud_id,
+            tenant_id: id,
+            sent_at: now,
+            tick,
+            services: watched
+                .services
+                .iter()
+                .map(|service| {
+                    let (status, since) = describe(service);
+                    let check = observations.get(&service.id);
+                    let url = service.check.url.as_str();
+                    UpdatedService { id: &service.id, name: &service.name, url, status, since, check }
+                })
+                .collect(),
+            transitions: &state.transitions,
+            transitions_dropped: state.transitions_dropped,
+        };
+        let body = serde_json::to_vec(&update).map_err(|error| KeyError::Refused(Box::new(error)))?;
+        let ids = (&tenant.cloud_id, id);
+        let claims =
+            CallbackClaims::new(&self.issuer, ids, "health:update", format!("{id}.{tick}"), &body, now);
+        let token = token::sign("forge-callback+jwt", &claims, key.as_ref()).await?;
+        Ok((token, body))
+    }
+
+    /// Stores what the answer changes; nothing in the steady state. Returns whether to give the tenant up.
+    async fn settle(
+        &self,
+        id: &TenantId,
+        watched: &Watched,
+        state: &State,
+        tick: Tick,
+        answer: &Answer,
+    ) -> Result<bool, StoreError> {
+        let tenant_status = watched.tenant.status;
+        let had_failed = watched.deliveries != Deliveries::default();
+        if answer.is_acceptance() {
+            if !state.transitions.is_empty() || had_failed {
+                self.store.acknowledge(id, tick).await?;
+            }
+            match tenant_status {
+                TenantStatus::Suspended => {
+                    let services: Vec<_> =
+                        watched.services.iter().map(|service| service.id.clone()).collect();
+                    self.store.suspend(id, &services, None).await?;
+                    tracing::info!(tenant.id = %id, "the app answers again; the tenant is checked from now on");
+                }
+                TenantStatus::Unregistered => self.store.mark(id, TenantStatus::Active).await?,
+                TenantStatus::Active | TenantStatus::Pending => {}
+            }
+            return Ok(false);
+        }
+
+        Self::report(id, tick, answer);
+        if *answer == Answer::App(Code::StaleTick) {
+            // The app is there and trusts us; only our tick is behind what it knows.
+            if had_failed {
+                self.store.record_deliveries(id, Deliveries::default()).await?;
+            }
+            return Ok(false);
+        }
+        if *answer == Answer::App(Code::Unregistered) && tenant_status == TenantStatus::Active {
+            self.store.mark(id, TenantStatus::Unregistered).await?;
+        }
+        let now = whole_seconds(self.clock.now());
+        let deliveries = after_failure(watched.deliveries, answer, now);
+        if deliveries != watched.deliveries {
+            self.store.record_deliveries(id, deliveries).await?;
+        }
+        Ok(tenant_status != TenantStatus::Suspended && is_hopeless(deliveries, now))
+    }
+
+    fn report(id: &TenantId, tick: Tick, answer: &Answer) {
+        match answer {
+            Answer::App(Code::BadRequest | Code::TooLarge | Code::Unauthorized | Code::KeyConflict) => {
+                tracing::error!(tenant.id = %id, %tick, callback.answer = answer.name(), "the app refuses our callback");
+            }
+            Answer::Platform { status, .. } => {
+                tracing::warn!(tenant.id = %id, %tick, callback.http_status = status, "no answer of the app's own");
+            }
+            _ => {
+                tracing::warn!(tenant.id = %id, %tick, callback.answer = answer.name(), "callback not accepted");
+            }
+        }
+    }
+}
+
+fn after_failure(before: Deliveries, answer: &Answer, now: Timestamp) -> Deliveries {
+    Deliveries {
+        failing_since: before.failing_since.or(Some(now)),
+        gone_since: if answer.is_gone() { before.gone_since.or(Some(now)) } else { None },
+    }
+}
+
+fn is_hopeless(deliveries: Deliveries, now: Timestamp) -> bool {
+    let longer =
+        |since: Option<Timestamp>, limit| since.is_some_and(|since| now.duration_since(since) >= limit);
+    longer(deliveries.gone_since, GONE_FOR) || longer(deliveries.failing_since, FAILING_FOR)
+}
