@@ -32,7 +32,7 @@ export async function ownerSecret(): Promise<string> {
   return stored;
 }
 
-async function setOnce(set: () => Promise<void>): Promise<void> {
+async function setOnce(set: () => Promise<unknown>): Promise<void> {
   try {
     await set();
   } catch (error) {

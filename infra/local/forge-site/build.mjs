@@ -1,11 +1,20 @@
 // Bundles the site with the unmodified code of the companion app. Only the platform's own packages are
-// replaced: the app's imports of @forge/kvs and @forge/api end at src/platform/.
+// replaced: the app's imports of @forge/kvs and @forge/api end at src/platform/, and browser/bridge.ts is what
+// @forge/bridge finds in the browser.
 import { fileURLToPath } from 'node:url';
 
 import { build } from 'esbuild';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
+await build({
+  entryPoints: [here('browser/bridge.ts')],
+  outfile: here('dist/bridge.js'),
+  bundle: true,
+  format: 'iife',
+  target: 'es2022',
+  logLevel: 'warning',
+});
 await build({
   entryPoints: [here('src/main.ts')],
   outfile: here('dist/forge-site.mjs'),

@@ -10,14 +10,19 @@ export interface PageState {
   readonly ready: boolean;
 }
 
+/** For this page, and for what the site adds to the app's page: the bar and the dialog. */
 export const STYLE = `
-body { font: 16px/1.5 system-ui, sans-serif; color: #172b4d; background: #fff; margin: 0 auto; max-width: 70rem; padding: 1rem; }
-table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; }
-th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #dcdfe4; white-space: nowrap; }
-td.url { white-space: normal; overflow-wrap: anywhere; min-width: 12rem; }
-a.button { display: inline-block; background: #0052cc; color: #fff; padding: .5rem 1rem; border-radius: 4px; text-decoration: none; }
-.ALIVE, .accepted { color: #006644; font-weight: 600; } .DOWN, .refused { color: #ae2a19; font-weight: 600; }
-.PAUSED, .UNKNOWN { color: #5e4db2; font-weight: 600; } .note { color: #44546f; }
+body.site { font: 16px/1.5 system-ui, sans-serif; color: #172b4d; background: #fff; margin: 0; }
+.site main { margin: 0 auto; max-width: 80rem; padding: 1rem; }
+.site-bar { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; background: #f1f2f4; border-bottom: 1px solid #dcdfe4; padding: .5rem 1rem; font: 14px/1.5 system-ui, sans-serif; }
+.site-bar span { color: #44546f; } .site-bar a { color: #0c56c9; }
+dialog { max-width: 26rem; border: 1px solid #dcdfe4; border-radius: 6px; padding: 1.25rem; }
+.site table { border-collapse: collapse; width: 100%; } .site .wide { overflow-x: auto; }
+.site th, .site td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #dcdfe4; white-space: nowrap; }
+.site td.url { white-space: normal; overflow-wrap: anywhere; min-width: 12rem; }
+.site a.button { display: inline-block; background: #0052cc; color: #fff; padding: .5rem 1rem; border-radius: 4px; text-decoration: none; }
+.site .ALIVE, .site .accepted { color: #006644; font-weight: 600; } .site .DOWN, .site .refused { color: #ae2a19; font-weight: 600; }
+.site .PAUSED, .site .UNKNOWN { color: #5e4db2; font-weight: 600; } .site .note { color: #44546f; }
 `;
 
 export function renderPage({ overview, callbacks, backendUrl, ready }: PageState): string {
@@ -30,15 +35,16 @@ export function renderPage({ overview, callbacks, backendUrl, ready }: PageState
 <title>Stand-in for a Forge site</title>
 <link rel="stylesheet" href="/style.css">
 </head>
-<body>
+<body class="site">
+<nav class="site-bar" aria-label="Stand-in for a Forge site"><span>Stand-in for a Forge site</span><a href="/health-monitor/">Health Monitor</a><a href="/" aria-current="page">Callbacks</a></nav>
 <main>
-<h1>Stand-in for a Forge site</h1>
-<p class="note">A development tool. It runs the real web trigger of the companion app; backend: <code>${escape(backendUrl)}</code>.</p>
+<h1>Callbacks</h1>
+<p class="note">A development tool. It runs the companion app; the backend is <code>${escape(backendUrl)}</code>.</p>
 ${ready ? '' : '<p class="refused" role="status">Waiting for the backend: its public key is not there yet.</p>'}
 <p><a class="button" href="/add-service">Add service</a></p>
 <h2>Services</h2>
 ${overview.services.length === 0 ? '<p>No service yet. Press "Add service".</p>' : servicesTable(overview)}
-<h2>Callbacks</h2>
+<h2>Answers of the web trigger</h2>
 ${callbacks.length === 0 ? '<p>None so far.</p>' : callbacksTable(callbacks)}
 </main>
 </body>

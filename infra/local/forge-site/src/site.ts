@@ -2,13 +2,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
 import { readConfig } from '../../../../forge-app/src/config';
-import { signHandoff } from '../../../../forge-app/src/handoff';
-import { CALLBACK_TRIGGER } from '../../../../forge-app/src/installation';
+import type { AddServiceResult } from '../../../../forge-app/src/page-data';
 import { readOverview } from '../../../../forge-app/src/overview';
+import { PAGE_PATH, servePage } from './app-page';
 import { Faults } from './faults';
+import { invokeResolver } from './invocation';
 import type { CallbackLog } from './log';
 import { renderPage, STYLE } from './page';
-import { getAppContext } from './platform/api';
 import { installed } from './platform/installation';
 import type { Identity } from './state';
 import { readBody, serveTrigger } from './trigger';
@@ -21,59 +21,80 @@ export interface SiteOptions {
   readonly origin: string;
 }
 
+const MAX_JSON_BYTES = 64 * 1024;
+
 export function createSite({ identity, log, backendUrl, origin }: SiteOptions) {
   const faults = new Faults();
+  const { host } = new URL(origin);
 
   return async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    // A page elsewhere must neither reach this site under another name nor post to it from a browser.
+    if (request.headers.host !== host) return plain(response, 421, `this site is ${origin}/`);
     const url = new URL(request.url ?? '/', origin);
     const route = `${request.method ?? ''} ${url.pathname}`;
     if (route === `POST /x1/${identity.triggerId}`) return serveTrigger(request, response, faults, log);
-    if (route === 'GET /') return html(response, renderPage({ overview: await readOverview(), callbacks: log.list(), backendUrl, ready: readConfig(process.env).ok }));
-    if (route === 'GET /style.css') return void response.writeHead(200, { 'content-type': 'text/css' }).end(STYLE);
-    if (route === 'GET /add-service') return addService(response, url);
-    if (route === 'GET /handoff.json') return sendHandoff(response, url);
-    if (route === 'GET /log.json') return json(response, 200, { ...(await readOverview()), callbacks: log.list() });
-    if (route === 'POST /faults') return switchFaults(request, response);
-    response.writeHead(404, { 'content-type': 'text/plain' }).end('no such page\n');
+    if (request.method === 'POST') return request.headers['sec-fetch-site'] === 'cross-site' ? plain(response, 403, 'posted from another site') : post(url.pathname, request, response);
+    if (request.method !== 'GET') return plain(response, 405, 'GET and POST only');
+    if (url.pathname === '/') return html(response, renderPage({ overview: await readOverview(), callbacks: log.list(), backendUrl, ready: readConfig(process.env).ok }));
+    if (url.pathname === '/style.css') return void response.writeHead(200, { 'content-type': 'text/css; charset=utf-8' }).end(STYLE);
+    if (url.pathname === '/add-service') return addService(response);
+    if (url.pathname === '/handoff.json') return sendHandoff(response, url.searchParams.get('accountId') ?? identity.accountId);
+    if (url.pathname === '/log.json') return json(response, 200, { ...(await readOverview()), callbacks: log.list() });
+    if (!(await servePage(url.pathname, response))) plain(response, 404, 'no such page');
   };
 
-  async function addService(response: ServerResponse, url: URL): Promise<void> {
-    const parameters = await handoffParameters(url);
-    if (parameters === undefined) return json(response, 503, { error: 'the backend has not answered yet' });
-    const query = new URLSearchParams(parameters).toString();
-    response.writeHead(302, { location: `${backendUrl}/register?${query}`, 'cache-control': 'no-store' }).end();
+  async function post(path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const data = parseObject(await readBody(request, MAX_JSON_BYTES));
+    if (data === undefined) return json(response, 400, { error: 'not a JSON object' });
+    if (path === '/platform/context') return json(response, 200, pageContext());
+    if (path === '/platform/invoke') return json(response, 200, await invokeAsVisitor(data));
+    if (path === '/platform/jira') return json(response, 200, jira(data));
+    if (path !== '/faults') return plain(response, 404, 'no such page');
+    if (!faults.set(data)) return json(response, 400, { error: 'answer: a code of the protocol, hang, http404, http410, http424, http429, http500 or null; times: a number' });
+    json(response, 200, data);
   }
 
-  async function sendHandoff(response: ServerResponse, url: URL): Promise<void> {
-    const parameters = await handoffParameters(url);
-    if (parameters === undefined) return json(response, 503, { error: 'the backend has not answered yet' });
-    json(response, 200, parameters);
+  /** What `view.getContext()` tells the page. */
+  function pageContext() {
+    const { cloudId } = installed();
+    return { accountId: identity.accountId, cloudId, siteUrl: origin, locale: 'en-US', moduleKey: 'health-monitor', extension: { type: 'jira:globalPage', location: `${origin}${PAGE_PATH}` } };
   }
 
-  async function handoffParameters(url: URL): Promise<Record<string, string> | undefined> {
-    const read = readConfig(process.env);
-    if (!read.ok) return undefined;
-    const { cloudId, triggerUrls } = installed();
-    const subject = {
-      cloudId,
-      accountId: url.searchParams.get('accountId') ?? identity.accountId,
-      triggerUrl: triggerUrls[CALLBACK_TRIGGER] ?? '',
-      callbackUrl: `${origin}/`,
-    };
-    const parties = { app: getAppContext().appAri.toString(), backendUrl: read.config.backendUrl };
-    return { ...subject, handoff: await signHandoff(subject, parties, read.config.handoffKey, new Date()) };
+  async function invokeAsVisitor({ functionKey, payload }: Record<string, unknown>): Promise<unknown> {
+    const visitor = { accountId: identity.accountId, siteUrl: origin };
+    return (await invokeResolver(String(functionKey), (payload ?? {}) as Record<string, unknown>, visitor)) ?? {};
   }
 
-  async function switchFaults(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const text = (await readBody(request, 4096)) ?? '';
-    let parsed: unknown;
-    try {
-      parsed = JSON.parse(text);
-    } catch {
-      return json(response, 400, { error: 'not JSON' });
-    }
-    if (!faults.set(parsed)) return json(response, 400, { error: 'answer: a code of the protocol, hang, http404, http410, http424, http429, http500 or null; times: a number' });
-    json(response, 200, parsed);
+  /** Jira's answer to the one question that the page asks: who are these accounts? */
+  function jira({ restPath }: Record<string, unknown>) {
+    const query = new URL(String(restPath), origin).searchParams;
+    const values = query.getAll('accountId').map((accountId) => ({ accountId, displayName: accountId === identity.accountId ? 'Local Developer' : 'Somebody Else' }));
+    return { body: JSON.stringify({ values }), headers: { 'content-type': 'application/json' }, status: 200, statusText: 'OK' };
+  }
+
+  async function addService(response: ServerResponse): Promise<void> {
+    const result = await registrationLink(identity.accountId);
+    if (!result.ok) return json(response, 503, { error: result.problem });
+    response.writeHead(302, { location: result.url, 'cache-control': 'no-store' }).end();
+  }
+
+  async function sendHandoff(response: ServerResponse, accountId: string): Promise<void> {
+    const result = await registrationLink(accountId);
+    if (!result.ok) return json(response, 503, { error: result.problem });
+    json(response, 200, Object.fromEntries(new URL(result.url).searchParams));
+  }
+
+  async function registrationLink(accountId: string): Promise<AddServiceResult> {
+    return (await invokeResolver('addService', { callbackUrl: `${origin}${PAGE_PATH}` }, { accountId, siteUrl: origin })) as AddServiceResult;
+  }
+}
+
+function parseObject(text: string | undefined): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text ?? '');
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
   }
 }
 
@@ -86,6 +107,10 @@ function html(response: ServerResponse, text: string): void {
       'x-content-type-options': 'nosniff',
     })
     .end(text);
+}
+
+function plain(response: ServerResponse, status: number, text: string): void {
+  response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8' }).end(`${text}\n`);
 }
 
 function json(response: ServerResponse, status: number, value: unknown): void {

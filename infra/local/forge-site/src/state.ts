@@ -57,8 +57,8 @@ export class StateFolder {
 
   /** The public half as the JWKS that the backend's parameter ForgeAppPublicKey takes. */
   publicJwks(): { keys: (Ed25519PublicJwk & { kid: string; alg: string; use: string })[] } {
-    const { d: _private, ...publicHalf } = this.handoffKey();
-    const jwk = parsePublicJwk(publicHalf);
+    const { kty, crv, x } = this.handoffKey();
+    const jwk = parsePublicJwk({ kty, crv, x });
     if (jwk === undefined) throw new Error('handoff-key.json holds no Ed25519 key');
     return { keys: [{ ...jwk, kid: thumbprint(jwk), alg: 'EdDSA', use: 'sig' }] };
   }

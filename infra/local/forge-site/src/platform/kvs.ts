@@ -70,7 +70,7 @@ class LocalKvs {
     (await this.write(key, value, options)) as SetResult<U> | undefined;
   delete = async (key: string): Promise<void> => this.remove(key);
   getSecret = async <T>(key: string): Promise<T | undefined> => (await this.read(key, SECRET)) as T | undefined;
-  setSecret = async <T>(key: string, value: T, options?: SetOptions): Promise<void> => {
+  setSecret = async (key: string, value: unknown, options?: SetOptions): Promise<void> => {
     await this.write(key, value, options, SECRET);
   };
   deleteSecret = async (key: string): Promise<void> => this.remove(key, SECRET);

@@ -1,0 +1,177 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, request as httpRequest, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { compactJws, sha256, signingKey } from '../../../../forge-app/verifier/test/signing';
+import { tenantId } from '../../../../forge-app/verifier/src/index';
+
+/** The real program, as `make dev` runs it, beside a server that has a deployment key and nothing else. */
+const PROGRAM = fileURLToPath(new URL('../dist/forge-site.mjs', import.meta.url));
+const deployment = signingKey();
+const tenant = signingKey();
+let state: string;
+let backend: Server;
+let backendUrl: string;
+let site: ChildProcess;
+let siteUrl: string;
+let handoff: Record<string, string>;
+
+beforeAll(async () => {
+  state = mkdtempSync(join(tmpdir(), 'forge-site-'));
+  backend = createServer((_, response) => response.end(JSON.stringify({ keys: [deployment.jwk] })));
+  backendUrl = await listening(backend);
+  await startSite();
+  handoff = await getHandoff();
+});
+
+afterAll(async () => {
+  await stopSite();
+  backend.close();
+  rmSync(state, { recursive: true });
+});
+
+async function listening(server: Server): Promise<string> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return `http://127.0.0.1:${String((server.address() as AddressInfo).port)}`;
+}
+
+/** A port that was free a moment ago; the same one after a restart, since the trigger's URL contains it. */
+async function startSite({ anew = true } = {}): Promise<void> {
+  if (anew) {
+    const probe = createServer();
+    siteUrl = await listening(probe);
+    await new Promise((closed) => probe.close(closed));
+  }
+  const environment = { ...process.env, STATE_DIR: state, BACKEND_URL: `${backendUrl}/`, FORGE_SITE_PORT: new URL(siteUrl).port };
+  site = spawn(process.execPath, [PROGRAM], { env: environment, stdio: ['ignore', 'pipe', 'inherit'] });
+  await said('public key is pinned');
+}
+
+/** Waits for words on the program's output, which keeps flowing afterwards. */
+function said(words: string): Promise<void> {
+  let heard = '';
+  return new Promise((resolve, reject) => {
+    site.once('exit', () => reject(new Error(`ended after: ${heard}`)));
+    site.stdout?.on('data', (chunk) => {
+      heard += String(chunk);
+      if (heard.includes(words)) resolve();
+    });
+  });
+}
+
+async function stopSite(): Promise<number | null> {
+  site.kill('SIGTERM');
+  const [code] = (await once(site, 'exit')) as [number | null];
+  return code;
+}
+
+async function getHandoff(): Promise<Record<string, string>> {
+  return (await (await fetch(`${siteUrl}/handoff.json`)).json()) as Record<string, string>;
+}
+
+function send(action: 'REGISTER' | 'UPDATE', fields: object): Promise<Response> {
+  const { cloudId = '', triggerUrl = '' } = handoff;
+  const own = tenantId(cloudId, triggerUrl);
+  const now = Math.floor(Date.now() / 1000);
+  const body = JSON.stringify({ version: 1, action, cloudId, tenantId: own, ...fields });
+  const claims = { iss: backendUrl, aud: cloudId, sub: own, iat: now, exp: now + 300, jti: 'x', scope: `health:${action.toLowerCase()}`, body_sha256: sha256(body) };
+  const key = action === 'REGISTER' ? deployment : tenant;
+  const token = compactJws({ alg: 'EdDSA', typ: 'forge-callback+jwt', kid: key.kid }, claims, key);
+  return fetch(triggerUrl, { method: 'POST', headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' }, body });
+}
+
+function service(owner: string) {
+  return { id: 'aaaabbbbccccdddd', name: '<b>Shop</b>', url: 'https://shop.example/', status: 'ALIVE', owner };
+}
+
+/** The decoded header (0) or claims (1) of the hand-off. */
+const part = (at: number) => JSON.parse(Buffer.from(handoff['handoff']?.split('.')[at] ?? '', 'base64url').toString()) as Record<string, unknown>;
+
+const post = (path: string, body: unknown, headers: Record<string, string> = {}) =>
+  fetch(siteUrl + path, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) });
+const log = async () => (await (await fetch(`${siteUrl}/log.json`)).json()) as { services: { name: string }[]; callbacks: { code: string; status: number; action: string; fault: boolean }[] };
+
+describe('the stand-in for a Forge site', () => {
+  it('prints the public key that signs its hand-offs', () => {
+    const { stdout } = spawnSync(process.execPath, [PROGRAM, 'keys'], { env: { ...process.env, STATE_DIR: state }, encoding: 'utf8' });
+    const { keys } = JSON.parse(stdout) as { keys: Record<string, string>[] };
+    expect(keys).toHaveLength(1);
+    expect(keys[0]).not.toHaveProperty('d');
+    expect(part(0)['kid']).toBe(keys[0]?.['kid']);
+  });
+
+  it('hands over with the app\'s own resolver', async () => {
+    expect(part(1)).toMatchObject({ aud: backendUrl, cloudId: handoff['cloudId'], triggerUrl: handoff['triggerUrl'], callbackUrl: `${siteUrl}/health-monitor/` });
+    const response = await fetch(`${siteUrl}/add-service`, { redirect: 'manual' });
+    expect(response.status).toBe(302);
+    expect(response.headers.get('location')).toMatch(`${backendUrl}/register?cloudId=`);
+    const other = (await (await fetch(`${siteUrl}/handoff.json?accountId=bob`)).json()) as Record<string, string>;
+    expect(other['accountId']).not.toBe(handoff['accountId']);
+  });
+
+  it('runs the real web trigger and answers with its static outputs', async () => {
+    const refused = await fetch(handoff['triggerUrl'] ?? '', { method: 'POST', body: '{}' });
+    expect([refused.status, await refused.json()]).toEqual([401, { code: 'UNAUTHORIZED' }]);
+
+    const accepted = await send('REGISTER', { jwk: tenant.jwk, handoff: handoff['handoff'], service: service(handoff['accountId'] ?? '') });
+    expect([accepted.status, accepted.headers.get('content-type'), await accepted.json()]).toEqual([202, 'application/json', { code: 'ACCEPTED' }]);
+    expect(await log()).toMatchObject({ services: [{ name: '<b>Shop</b>' }], callbacks: [{ action: 'REGISTER', code: 'ACCEPTED' }, { code: 'UNAUTHORIZED' }] });
+    const page = await (await fetch(`${siteUrl}/`)).text();
+    expect(page).toContain('&#60;b&#62;Shop');
+    expect(page).not.toContain('<b>Shop');
+  });
+
+  it('keeps keys, storage and log over a restart', async () => {
+    expect(await stopSite()).toBe(0);
+    await startSite({ anew: false });
+    const before = handoff;
+    handoff = await getHandoff();
+    expect(handoff).toMatchObject({ cloudId: before['cloudId'], triggerUrl: before['triggerUrl'], accountId: before['accountId'] });
+    const tick = new Date(Math.floor(Date.now() / 60_000) * 60_000).toISOString().replace('.000', '');
+    const accepted = await send('UPDATE', { tick, services: [service('')], transitions: [] });
+    expect(await accepted.json()).toEqual({ code: 'ACCEPTED' });
+    expect((await log()).callbacks).toHaveLength(3);
+  });
+
+  it('shows the app\'s page, with the bridge that the page needs', async () => {
+    const page = await (await fetch(`${siteUrl}/health-monitor/`)).text();
+    expect(page).toContain('<script src="/bridge.js"></script>');
+    for (const file of ['/bridge.js', '/health-monitor/page.js', '/health-monitor/page.css']) expect((await fetch(siteUrl + file)).status).toBe(200);
+    const data = (await (await post('/platform/invoke', { functionKey: 'readPage' })).json()) as { configured: boolean };
+    expect(data).toMatchObject({ configured: true, checkEveryMinutes: 1 });
+  });
+
+  it('answers in the app\'s place as often as it is told', async () => {
+    expect((await post('/faults', { answer: 'RETRY', times: 1, retryAfter: 7 })).status).toBe(200);
+    const retry = await send('UPDATE', {});
+    expect([retry.status, retry.headers.get('retry-after'), await retry.json()]).toEqual([503, '7', { code: 'RETRY' }]);
+    expect((await send('UPDATE', {})).status).toBe(400);
+
+    await post('/faults', { answer: 'http500', times: 1 });
+    const broken = await send('UPDATE', {});
+    expect([broken.status, broken.headers.get('content-type')]).toEqual([500, 'text/plain']);
+    expect((await log()).callbacks.slice(0, 3)).toMatchObject([{ code: 'http500', fault: true }, { code: 'BAD_REQUEST', fault: false }, { code: 'RETRY', fault: true }]);
+
+    await post('/faults', { answer: 'hang' });
+    await expect(fetch(handoff['triggerUrl'] ?? '', { method: 'POST', body: '{}', signal: AbortSignal.timeout(300) })).rejects.toThrow();
+    expect((await post('/faults', { answer: null })).status).toBe(200);
+    expect((await send('UPDATE', {})).status).toBe(400);
+    expect((await post('/faults', { answer: 'TEAPOT' })).status).toBe(400);
+  });
+
+  it('is not reachable under another name or from another site\'s page', async () => {
+    const status = await new Promise((resolve) => {
+      httpRequest(`${siteUrl}/handoff.json`, { headers: { host: 'attacker.example' } }, (response) => resolve(response.resume().statusCode)).end();
+    });
+    expect(status).toBe(421);
+    expect((await post('/faults', { answer: 'hang' }, { 'sec-fetch-site': 'cross-site' })).status).toBe(403);
+  });
+});
