@@ -8,8 +8,8 @@ import { build } from 'esbuild';
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
 await build({
-  entryPoints: [here('browser/bridge.ts')],
-  outfile: here('dist/bridge.js'),
+  entryPoints: [here('browser/bridge.ts'), here('browser/refresh.ts')],
+  outdir: here('dist'),
   bundle: true,
   format: 'iife',
   target: 'es2022',

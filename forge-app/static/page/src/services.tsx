@@ -72,7 +72,7 @@ function StatusWord({ service: { status, held }, silent }: { readonly service: S
   return (
     <>
       <span className={`status status-${status}`}>{status}</span>
-      {held && <div className="subtle">Held: many unrelated services fail alike, so the backend doubts its own view.</div>}
+      {held && <div className="subtle held">Held: many unrelated services fail alike, so the backend doubts its own view.</div>}
     </>
   );
 }

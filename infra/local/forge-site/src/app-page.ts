@@ -7,12 +7,13 @@ import { fileURLToPath } from 'node:url';
 export const PAGE_PATH = '/health-monitor/';
 
 const BUILD = new URL('../../../../forge-app/static/page/build/', import.meta.url);
-const BRIDGE = new URL('bridge.js', import.meta.url);
+const OWN = new URL('./', import.meta.url);
 const FILES: Readonly<Record<string, { readonly from: URL; readonly type: string }>> = {
   [PAGE_PATH]: { from: new URL('index.html', BUILD), type: 'text/html; charset=utf-8' },
   [`${PAGE_PATH}page.js`]: { from: new URL('page.js', BUILD), type: 'text/javascript; charset=utf-8' },
   [`${PAGE_PATH}page.css`]: { from: new URL('page.css', BUILD), type: 'text/css; charset=utf-8' },
-  '/bridge.js': { from: BRIDGE, type: 'text/javascript; charset=utf-8' },
+  '/bridge.js': { from: new URL('bridge.js', OWN), type: 'text/javascript; charset=utf-8' },
+  '/refresh.js': { from: new URL('refresh.js', OWN), type: 'text/javascript; charset=utf-8' },
 };
 /** What Atlassian's own policy for Custom UI amounts to: the app's files, and nothing from anywhere else. */
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";

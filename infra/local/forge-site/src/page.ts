@@ -31,9 +31,10 @@ export function renderPage({ overview, callbacks, backendUrl, ready }: PageState
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="refresh" content="5">
+<noscript><meta http-equiv="refresh" content="5"></noscript>
 <title>Stand-in for a Forge site</title>
 <link rel="stylesheet" href="/style.css">
+<script src="/refresh.js" defer></script>
 </head>
 <body class="site">
 <nav class="site-bar" aria-label="Stand-in for a Forge site"><span>Stand-in for a Forge site</span><a href="/health-monitor/">Health Monitor</a><a href="/" aria-current="page">Callbacks</a></nav>

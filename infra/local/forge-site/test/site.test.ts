@@ -1,80 +1,35 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, request as httpRequest, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { compactJws, sha256, signingKey } from '../../../../forge-app/verifier/test/signing';
 import { tenantId } from '../../../../forge-app/verifier/src/index';
+import { listening, SiteProcess } from './support/site-process';
 
-/** The real program, as `make dev` runs it, beside a server that has a deployment key and nothing else. */
-const PROGRAM = fileURLToPath(new URL('../dist/forge-site.mjs', import.meta.url));
+/** The program beside a server that has a deployment key and nothing else. */
 const deployment = signingKey();
 const tenant = signingKey();
-let state: string;
 let backend: Server;
 let backendUrl: string;
-let site: ChildProcess;
-let siteUrl: string;
+let site: SiteProcess;
 let handoff: Record<string, string>;
 
 beforeAll(async () => {
-  state = mkdtempSync(join(tmpdir(), 'forge-site-'));
   backend = createServer((_, response) => response.end(JSON.stringify({ keys: [deployment.jwk] })));
   backendUrl = await listening(backend);
-  await startSite();
+  site = new SiteProcess(backendUrl);
+  await site.start();
   handoff = await getHandoff();
 });
 
 afterAll(async () => {
-  await stopSite();
+  await site.stop();
+  site.remove();
   backend.close();
-  rmSync(state, { recursive: true });
 });
 
-async function listening(server: Server): Promise<string> {
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return `http://127.0.0.1:${String((server.address() as AddressInfo).port)}`;
-}
-
-/** A port that was free a moment ago; the same one after a restart, since the trigger's URL contains it. */
-async function startSite({ anew = true } = {}): Promise<void> {
-  if (anew) {
-    const probe = createServer();
-    siteUrl = await listening(probe);
-    await new Promise((closed) => probe.close(closed));
-  }
-  const environment = { ...process.env, STATE_DIR: state, BACKEND_URL: `${backendUrl}/`, FORGE_SITE_PORT: new URL(siteUrl).port };
-  site = spawn(process.execPath, [PROGRAM], { env: environment, stdio: ['ignore', 'pipe', 'inherit'] });
-  await said('public key is pinned');
-}
-
-/** Waits for words on the program's output, which keeps flowing afterwards. */
-function said(words: string): Promise<void> {
-  let heard = '';
-  return new Promise((resolve, reject) => {
-    site.once('exit', () => reject(new Error(`ended after: ${heard}`)));
-    site.stdout?.on('data', (chunk) => {
-      heard += String(chunk);
-      if (heard.includes(words)) resolve();
-    });
-  });
-}
-
-async function stopSite(): Promise<number | null> {
-  site.kill('SIGTERM');
-  const [code] = (await once(site, 'exit')) as [number | null];
-  return code;
-}
-
 async function getHandoff(): Promise<Record<string, string>> {
-  return (await (await fetch(`${siteUrl}/handoff.json`)).json()) as Record<string, string>;
+  return (await (await fetch(`${site.url}/handoff.json`)).json()) as Record<string, string>;
 }
 
 function send(action: 'REGISTER' | 'UPDATE', fields: object): Promise<Response> {
@@ -96,24 +51,23 @@ function service(owner: string) {
 const part = (at: number) => JSON.parse(Buffer.from(handoff['handoff']?.split('.')[at] ?? '', 'base64url').toString()) as Record<string, unknown>;
 
 const post = (path: string, body: unknown, headers: Record<string, string> = {}) =>
-  fetch(siteUrl + path, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) });
-const log = async () => (await (await fetch(`${siteUrl}/log.json`)).json()) as { services: { name: string }[]; callbacks: { code: string; status: number; action: string; fault: boolean }[] };
+  fetch(site.url + path, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) });
+const log = async () => (await (await fetch(`${site.url}/log.json`)).json()) as { services: { name: string }[]; callbacks: { code: string; status: number; action: string; fault: boolean }[] };
 
 describe('the stand-in for a Forge site', () => {
   it('prints the public key that signs its hand-offs', () => {
-    const { stdout } = spawnSync(process.execPath, [PROGRAM, 'keys'], { env: { ...process.env, STATE_DIR: state }, encoding: 'utf8' });
-    const { keys } = JSON.parse(stdout) as { keys: Record<string, string>[] };
+    const { keys } = JSON.parse(site.publicKeys()) as { keys: Record<string, string>[] };
     expect(keys).toHaveLength(1);
     expect(keys[0]).not.toHaveProperty('d');
     expect(part(0)['kid']).toBe(keys[0]?.['kid']);
   });
 
   it('hands over with the app\'s own resolver', async () => {
-    expect(part(1)).toMatchObject({ aud: backendUrl, cloudId: handoff['cloudId'], triggerUrl: handoff['triggerUrl'], callbackUrl: `${siteUrl}/health-monitor/` });
-    const response = await fetch(`${siteUrl}/add-service`, { redirect: 'manual' });
+    expect(part(1)).toMatchObject({ aud: backendUrl, cloudId: handoff['cloudId'], triggerUrl: handoff['triggerUrl'], callbackUrl: `${site.url}/health-monitor/` });
+    const response = await fetch(`${site.url}/add-service`, { redirect: 'manual' });
     expect(response.status).toBe(302);
     expect(response.headers.get('location')).toMatch(`${backendUrl}/register?cloudId=`);
-    const other = (await (await fetch(`${siteUrl}/handoff.json?accountId=bob`)).json()) as Record<string, string>;
+    const other = (await (await fetch(`${site.url}/handoff.json?accountId=bob`)).json()) as Record<string, string>;
     expect(other['accountId']).not.toBe(handoff['accountId']);
   });
 
@@ -124,14 +78,14 @@ describe('the stand-in for a Forge site', () => {
     const accepted = await send('REGISTER', { jwk: tenant.jwk, handoff: handoff['handoff'], service: service(handoff['accountId'] ?? '') });
     expect([accepted.status, accepted.headers.get('content-type'), await accepted.json()]).toEqual([202, 'application/json', { code: 'ACCEPTED' }]);
     expect(await log()).toMatchObject({ services: [{ name: '<b>Shop</b>' }], callbacks: [{ action: 'REGISTER', code: 'ACCEPTED' }, { code: 'UNAUTHORIZED' }] });
-    const page = await (await fetch(`${siteUrl}/`)).text();
+    const page = await (await fetch(`${site.url}/`)).text();
     expect(page).toContain('&#60;b&#62;Shop');
     expect(page).not.toContain('<b>Shop');
   });
 
   it('keeps keys, storage and log over a restart', async () => {
-    expect(await stopSite()).toBe(0);
-    await startSite({ anew: false });
+    expect(await site.stop()).toBe(0);
+    await site.start();
     const before = handoff;
     handoff = await getHandoff();
     expect(handoff).toMatchObject({ cloudId: before['cloudId'], triggerUrl: before['triggerUrl'], accountId: before['accountId'] });
@@ -142,9 +96,9 @@ describe('the stand-in for a Forge site', () => {
   });
 
   it('shows the app\'s page, with the bridge that the page needs', async () => {
-    const page = await (await fetch(`${siteUrl}/health-monitor/`)).text();
+    const page = await (await fetch(`${site.url}/health-monitor/`)).text();
     expect(page).toContain('<script src="/bridge.js"></script>');
-    for (const file of ['/bridge.js', '/health-monitor/page.js', '/health-monitor/page.css']) expect((await fetch(siteUrl + file)).status).toBe(200);
+    for (const file of ['/bridge.js', '/health-monitor/page.js', '/health-monitor/page.css']) expect((await fetch(site.url + file)).status).toBe(200);
     const data = (await (await post('/platform/invoke', { functionKey: 'readPage' })).json()) as { configured: boolean };
     expect(data).toMatchObject({ configured: true, checkEveryMinutes: 1 });
   });
@@ -169,7 +123,7 @@ describe('the stand-in for a Forge site', () => {
 
   it('is not reachable under another name or from another site\'s page', async () => {
     const status = await new Promise((resolve) => {
-      httpRequest(`${siteUrl}/handoff.json`, { headers: { host: 'attacker.example' } }, (response) => resolve(response.resume().statusCode)).end();
+      httpRequest(`${site.url}/handoff.json`, { headers: { host: 'attacker.example' } }, (response) => resolve(response.resume().statusCode)).end();
     });
     expect(status).toBe(421);
     expect((await post('/faults', { answer: 'hang' }, { 'sec-fetch-site': 'cross-site' })).status).toBe(403);
