@@ -99,7 +99,7 @@ pub enum Refusal {
     /// A name without a dot, or one that only a local network knows.
     #[error("The host must be a public name such as status.example.com, not a local one.")]
     LocalName,
-    /// An empty label, a label of more than 63 or a name of more than 253 characters.
+    /// An empty label, one of more than 63 characters, a name of more than 253, or characters that names don't have.
     #[error("The host is not a valid name.")]
     HostSyntax,
     /// A port of the fetch standard's list.
@@ -259,7 +259,10 @@ impl Policy {
     }
 
     fn name(&self, name: &str) -> Result<(), Refusal> {
-        if name.len() > 253 || name.split('.').any(|label| label.is_empty() || label.len() > 63) {
+        // The URL standard lets more pass (`a'b`, "a`b") than names have, and than an HTTP client can ask for.
+        let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(is_name_byte);
+        if name.len() > 253 || !name.split('.').all(is_label) {
             return Err(Refusal::HostSyntax);
         }
         if self.loopback && name == "localhost" {
@@ -454,6 +457,13 @@ mod tests {
         ("https://./", HostSyntax),
         ("https://example%00.com/", HostSyntax),
         ("https://exa<mple.com/", HostSyntax),
+        ("https://exa`mple.com/", HostSyntax),
+        ("https://exa'mple.com/", HostSyntax),
+        ("https://exa\"mple.com/", HostSyntax),
+        ("https://exa{mple}.com/", HostSyntax),
+        ("https://exa$mple.com/", HostSyntax),
+        ("https://exa;mple,com/", HostSyntax),
+        ("https://exa*.com/", HostSyntax),
         ("https://xn--a/", HostSyntax),
         // everything around the host
         ("https://user@example.com/", UserInfo),
