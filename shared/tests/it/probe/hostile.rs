@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use shared::probe::{Failure, Probe};
+use shared::probe::{Check, Failure, Probe};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -39,27 +39,29 @@ async fn dripping(head: &'static str, bit: &'static str, pause: Duration) -> (Se
 #[tokio::test]
 async fn drip_feeding_is_timeout_and_the_connection_is_given_up() {
     const HEAD: &str = "HTTP/1.1 200 OK\r\n";
-    let pause = Duration::from_millis(20);
-    for (head, bit, status, what) in [
-        ("", "H", None, "status line"),
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let cases = [
+        ("HTTP/1.1 200 ", "x", None, "reason"),
         (HEAD, "X", None, "one header"),
         (HEAD, "A: b\r\n", None, "headers"),
         ("", "HTTP/1.1 100 Continue\r\n\r\n", None, "interim answers"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", "x", Some(200), "body"),
         ("HTTP/1.1 200 OK\r\n\r\n", "x", Some(200), "body without end"),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n", Some(200), "chunks"),
+        (CHUNKED, "1\r\nx\r\n", Some(200), "chunks"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", "x", Some(200), "chunk extension"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "A: b\r\n", Some(200), "trailers"),
-    ] {
-        let (server, hung_up) = dripping(head, bit, pause).await;
-        let observed = timeout(FOREVER, prober().probe(&hasty(&server.url("/")))).await;
-        let seen = observed.unwrap_or_else(|_| panic!("{what} has no end"));
-        // "H" upon "H" is no status line: either end is right, as long as it comes.
-        let expected = if what == "status line" { seen.failure } else { Some(Failure::Timeout) };
-        assert!(matches!(seen.failure, Some(Failure::Timeout | Failure::Body)), "{what}: {seen:?}");
-        assert_eq!((seen.failure, seen.http_status), (expected, status), "{what}");
+    ];
+    let prober = prober();
+    let attempts = cases.map(async |(head, bit, status, what)| {
+        let (server, hung_up) = dripping(head, bit, Duration::from_millis(50)).await;
+        // Long enough for the head to arrive on a busy machine, too short for 100 headers.
+        let check = Check { timeout_ms: 2_000, ..get(&server.url("/")) };
+        let seen =
+            timeout(FOREVER, prober.probe(&check)).await.unwrap_or_else(|_| panic!("{what} has no end"));
+        assert_eq!((seen.failure, seen.http_status), (Some(Failure::Timeout), status), "{what}");
         timeout(FOREVER, hung_up.notified()).await.unwrap_or_else(|_| panic!("{what}: connection left open"));
-    }
+    });
+    futures::future::join_all(attempts).await;
 }
 
 /// Writes `head` and then `bit` as fast as the client takes it; counts what it took.
@@ -123,7 +125,8 @@ async fn floods_that_fill_nothing_are_timeout() {
         ("", "HTTP/1.1 100 Continue\r\n\r\n".repeat(1000), None),
     ] {
         let (server, _, hung_up) = flooding(head, bit.into_bytes()).await;
-        let seen = timeout(FOREVER, prober().probe(&hasty(&server.url("/")))).await.unwrap();
+        let check = Check { timeout_ms: 2_000, ..get(&server.url("/")) };
+        let seen = timeout(FOREVER, prober().probe(&check)).await.unwrap();
         assert_eq!((seen.failure, seen.http_status), (Some(Failure::Timeout), status));
         timeout(FOREVER, hung_up.notified()).await.unwrap();
     }
@@ -180,21 +183,15 @@ async fn answers_that_break_off_are_body() {
 
 #[tokio::test]
 async fn resets_after_the_connection_stands_are_body() {
-    for (bytes, status) in [
-        ("", None),
-        ("HTTP/1.1 200 OK\r\nContent-", None),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", Some(200)),
-    ] {
+    for bytes in ["", "HTTP/1.1 200 OK\r\nContent-", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"] {
         let server = Server::running(move |mut stream: TcpStream| async move {
             read_head(&mut stream).await;
             stream.write_all(bytes.as_bytes()).await.unwrap();
-            // A reset throws away what the client has not read yet.
-            sleep(Duration::from_millis(200)).await;
             stream.set_zero_linger().unwrap();
         })
         .await;
-        let seen = observe(&server.url("/")).await;
-        assert_eq!((seen.failure, seen.http_status), (Some(Failure::Body), status), "{bytes:?}");
+        // Whether the status was read before the reset threw it away is not for the server to say.
+        assert_eq!(observe(&server.url("/")).await.failure, Some(Failure::Body), "{bytes:?}");
     }
 }
 

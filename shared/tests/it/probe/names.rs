@@ -125,7 +125,8 @@ async fn names_that_do_not_resolve_are_dns() {
 async fn a_silent_name_server_is_dns_when_the_deadline_leaves_room_and_timeout_otherwise() {
     let names = NameServer::replying(|_, _| Reply::Silence).await;
     let prober = prober_in(&names_from(&names), loopback());
-    let (patient, hasty) = (get("http://service.example.com/"), hasty("http://service.example.com/"));
+    let patient = Check { timeout_ms: 10_000, ..get("http://service.example.com/") };
+    let hasty = hasty("http://service.example.com/");
     let (patient, hasty) = tokio::join!(prober.probe(&patient), prober.probe(&hasty));
     assert_eq!(patient.failure, Some(Failure::Dns));
     assert_eq!(hasty.failure, Some(Failure::Timeout));
