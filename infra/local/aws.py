@@ -69,35 +69,36 @@ class LocalAws:
 
     def deploy(self, parameters: dict[str, str]) -> dict[str, str]:
         """`sam build` and `sam deploy` of infra/template.yaml. Returns the stack's outputs."""
-        sam = settings.ROOT / ".venv-sam" / "bin" / "sam"
-        # Named, since SAM would look for it beside the built template.
-        configuration = ["--config-file", settings.ROOT / "samconfig.toml", "--config-env", "local"]
-        environment = self.environment()
         # Ahead of `sam build`, which shows nothing of the minutes that a first compilation takes, and finds it all done.
-        self.processes.run("cargo build", ["cargo", "build", "--workspace", "--bins"], environment, settings.ROOT)
+        build = ["cargo", "build", "--workspace", "--bins"]
+        self.processes.run("cargo build", build, self.environment(), settings.ROOT)
         built = self.folder / "build"
-        self.processes.run(
-            "sam build",
-            [sam, "build", *configuration, "--build-dir", built],
-            environment,
-            settings.ROOT,
-            self.folder / "build.log",
-        )
+        self.sam("build", "--build-dir", built)
         storage = self.client("s3")
         if "artifacts" not in [bucket["Name"] for bucket in storage.list_buckets()["Buckets"]]:
             storage.create_bucket(Bucket="artifacts")
         # A file, since a JWKS does not survive the quoting rules of the command line.
         overrides = self.folder / "parameters.yaml"
         overrides.write_text(yaml.safe_dump(parameters))
-        self.processes.run(
-            "sam deploy",
-            [sam, "deploy", *configuration, "--template-file", built / "template.yaml"]
-            + ["--parameter-overrides", f"file://{overrides}", "--tags", f"ms-custom-id={API_ID}"],
-            environment,
-            settings.ROOT,
-            self.folder / "deploy.log",
-        )
+        given = ["--parameter-overrides", f"file://{overrides}", "--tags", f"ms-custom-id={API_ID}"]
+        self.sam("deploy", "--template-file", built / "template.yaml", *given)
         return self.outputs()
+
+    def delete(self) -> None:
+        """`sam delete` of the stack, which keeps what the template says to keep."""
+        self.sam("delete", "--no-prompts")
+
+    def sam(self, command: str, *arguments: object) -> None:
+        """Runs a SAM command on the stage `local` of samconfig.toml; its output goes to a log of its own."""
+        self.processes.run(
+            f"sam {command}",
+            [settings.ROOT / ".venv-sam" / "bin" / "sam", command]
+            # Named, since SAM would look for it beside the built template.
+            + ["--config-file", settings.ROOT / "samconfig.toml", "--config-env", "local", *arguments],
+            self.environment(),
+            settings.ROOT,
+            self.folder / f"sam-{command}.log",
+        )
 
     def outputs(self) -> dict[str, str]:
         stack = self.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]

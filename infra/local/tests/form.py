@@ -1,5 +1,6 @@
 """What a browser does with the registration page: reads its form, fills it in, sends it."""
 
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -73,3 +74,8 @@ def read_form(page_url: str, html: str) -> Form:
     if not parser.found:
         raise AssertionError(f"no form on the page:\n{html}")
     return parser.found
+
+
+def readable(html: str) -> str:
+    """The text of a page, for a failed assertion."""
+    return " ".join(re.sub(r"<[^>]*>", " ", html).split())

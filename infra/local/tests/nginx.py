@@ -13,6 +13,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from processes import Processes
 from verify import find_nginx
 
+# Loopback, and not the address of the API: a backend refuses to watch itself.
+HOST = "127.0.0.2"
 CONFIGURATION = """
 daemon off;
 worker_processes 1;
@@ -27,8 +29,8 @@ http {{
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
   server {{
-    listen 127.0.0.1:{http_port};
-    listen 127.0.0.1:{https_port} ssl;
+    listen {host}:{http_port};
+    listen {host}:{https_port} ssl;
     ssl_certificate {folder}/server.pem;
     ssl_certificate_key {folder}/server.key;
     location /health {{ default_type text/plain; return 200 "healthy\\n"; }}
@@ -38,7 +40,7 @@ http {{
 
 
 def certificate_authority(folder: Path) -> Path:
-    """Makes a CA and a certificate for 127.0.0.1 in `folder`. Returns the CA's PEM file, for SSL_CERT_FILE."""
+    """Makes a CA and a certificate for HOST in `folder`. Returns the CA's PEM file, for SSL_CERT_FILE."""
     now = datetime.datetime.now(datetime.UTC)
     lifetime = {"not_valid_before": now - datetime.timedelta(hours=1), "not_valid_after": now + datetime.timedelta(days=7)}
 
@@ -60,11 +62,11 @@ def certificate_authority(folder: Path) -> Path:
     )
     server_key = ec.generate_private_key(ec.SECP256R1())
     server = certificate(
-        "127.0.0.1",
+        HOST,
         server_key,
         "end-to-end test",
         root_key,
-        (x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False),
+        (x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))]), False),
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
     )
@@ -84,9 +86,9 @@ class Nginx:
     def __init__(self, processes: Processes, folder: Path, http_port: int, https_port: int):
         self.processes = processes
         self.folder = folder
-        self.http_url = f"http://127.0.0.1:{http_port}/health"
-        self.https_url = f"https://127.0.0.1:{https_port}/health"
-        text = CONFIGURATION.format(folder=folder, http_port=http_port, https_port=https_port)
+        self.http_url = f"http://{HOST}:{http_port}/health"
+        self.https_url = f"https://{HOST}:{https_port}/health"
+        text = CONFIGURATION.format(folder=folder, host=HOST, http_port=http_port, https_port=https_port)
         (folder / "nginx.conf").write_text(text)
         self.running: subprocess.Popen | None = None
 

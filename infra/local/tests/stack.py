@@ -1,0 +1,87 @@
+"""The deployed system and its surroundings, with the verbs of the tests."""
+
+import json
+import shutil
+import time
+from datetime import UTC, datetime, timedelta
+
+import settings
+from aws import STACK, LocalAws
+from forge_site import ForgeSite
+from form import fetch, read_form, readable
+from nginx import Nginx, certificate_authority
+from processes import Processes, free_port
+from watch import tick_event
+
+FOLDER = settings.STATE / "test" / "end-to-end"
+PERIOD = timedelta(minutes=1)
+
+
+class Stack:
+    """Everything that `make dev` starts, on ports of its own, and an nginx to watch."""
+
+    def __init__(self, processes: Processes):
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        FOLDER.mkdir(parents=True)
+        authority = certificate_authority(FOLDER / "nginx")
+        self.nginx = Nginx(processes, FOLDER / "nginx", free_port(), free_port())
+        # Functions inherit this: the probe trusts the test's certificate authority, and no other.
+        trust = {"SSL_CERT_FILE": str(authority)}
+        self.aws = LocalAws(processes, FOLDER, free_port(), keep_state=False, environment=trust)
+        self.site = ForgeSite(processes, FOLDER, free_port(), self.aws.api_url)
+        self.site.build()
+        self.nginx.start()
+        self.aws.start()
+        self.outputs = self.deploy()
+        self.last_tick = datetime.min.replace(tzinfo=UTC)
+        # Ticks come from the tests, one at a time, until a test wants the schedule's own.
+        self.schedule = self.aws.client("cloudformation").describe_stack_resource(
+            StackName=STACK, LogicalResourceId="TickRule"
+        )["StackResourceDetail"]["PhysicalResourceId"]
+        self.rules = self.aws.client("events")
+        self.rules.disable_rule(Name=self.schedule)
+        self.site.start()
+
+    def deploy(self, **changes: str) -> dict[str, str]:
+        """Deploys the template, at first or over what is there. Returns the stack's outputs."""
+        parameters = {
+            "BackendUrl": self.aws.api_url,
+            "ForgeAppPublicKey": self.site.public_keys(),
+            "CheckEveryMinutes": "1",
+            "AllowLoopback": "true",
+        }
+        return self.aws.deploy(parameters | changes)
+
+    def register(self, name: str, url: str) -> tuple[int, str]:
+        """Adds a service as a person does. Returns the status and the text of the page that answers."""
+        link = self.site.registration_link()
+        status, page = fetch(link)
+        assert status == 200, readable(page)
+        form = read_form(link, page)
+        status, answer = form.submit(name=name, url=url)
+        return status, readable(answer)
+
+    def next_slot(self) -> datetime:
+        """The start of the oldest slot that is still accepted and that nobody has used; waits for one if need be."""
+        now = datetime.now(UTC)
+        self.last_tick = max(self.last_tick + PERIOD, now.replace(second=0, microsecond=0) - PERIOD)
+        # A slot is accepted from a minute before it begins.
+        time.sleep(max(0, (self.last_tick - now).total_seconds() - 59))
+        return self.last_tick
+
+    def tick(self) -> None:
+        """Runs the next round of checks now, as the rule would at the start of its slot."""
+        answer = self.aws.client("lambda").invoke(
+            FunctionName=self.outputs["CheckServicesFunctionName"],
+            Payload=json.dumps(tick_event(self.next_slot())).encode(),
+        )
+        body = answer["Payload"].read()
+        assert "FunctionError" not in answer, body
+
+    def statuses(self) -> dict[str, str]:
+        """Status by name, as the companion app knows them."""
+        return {service["name"]: service["status"] for service in self.site.get("/log.json")["services"]}
+
+    def callbacks(self) -> list[dict]:
+        """What reached the web trigger, oldest first."""
+        return list(reversed(self.site.get("/log.json")["callbacks"]))
