@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Client, Response, StatusCode, redirect};
 use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
 use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
@@ -258,8 +259,11 @@ fn tls_config(extra_authorities: &[Vec<u8>]) -> Result<ClientConfig, SetupError>
     if authorities.is_empty() {
         return Err(SetupError::NoAuthorities);
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    // First the one that every server knows, in a hello that fits one packet: a probe has no secrets for an attacker with
+    // a quantum computer to come, and pays for the key exchange that would keep them.
+    provider.kx_groups = vec![X25519, SECP256R1, SECP384R1, X25519MLKEM768];
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(authorities)
         .with_no_client_auth();
