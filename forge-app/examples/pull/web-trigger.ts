@@ -1,0 +1,37 @@
+import { webTrigger } from '@forge/api';
+import { parsePublicJwk, tenantId, verifyToken, type WebTriggerRequest } from 'forge-callback-verifier';
+
+import { cloudIdOf, type InvocationContext } from '../../src/installation';
+import { readOverview } from '../../src/overview';
+
+/** The one thing that the outside service may do. */
+export const READ_SCOPE = 'report:read';
+
+interface DynamicResponse {
+  readonly statusCode: number;
+  readonly headers: Readonly<Record<string, readonly string[]>>;
+  readonly body: string;
+}
+
+/** A web trigger that answers only the outside service that holds the key in the Forge variable READER_PUBLIC_KEY. */
+export async function report(request: WebTriggerRequest, context: InvocationContext): Promise<DynamicResponse> {
+  const cloudId = cloudIdOf(context) ?? '';
+  const reader = parsePublicJwk(JSON.parse(process.env['READER_PUBLIC_KEY'] ?? 'null'));
+  const verdict = await verifyToken(request, {
+    backendUrl: process.env['READER_URL'] ?? '',
+    cloudId,
+    tenantId: async () => tenantId(cloudId, await webTrigger.getUrl('report')),
+    keys: { [READ_SCOPE]: reader === undefined ? [] : [reader] },
+    now: new Date(),
+  });
+  if (!verdict.ok) {
+    console.warn(`report refused: ${verdict.reason}`);
+    return answer(401, { code: 'UNAUTHORIZED' });
+  }
+  const { services, tick } = await readOverview();
+  return answer(200, { tick, services: services.map(({ name, status, since }) => ({ name, status, since })) });
+}
+
+function answer(statusCode: number, value: object): DynamicResponse {
+  return { statusCode, headers: { 'content-type': ['application/json'] }, body: JSON.stringify(value) };
+}
