@@ -1,0 +1,53 @@
+//! An endpoint to monitor, whose health a test switches.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::http::StatusCode;
+use tokio::net::TcpListener;
+
+/// An HTTP server on loopback.
+#[derive(Debug, Clone)]
+pub struct Target {
+    address: SocketAddr,
+    status: Arc<AtomicU16>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Target {
+    /// Starts one that answers 200.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let target = Self {
+            address: listener.local_addr().expect("its address"),
+            status: Arc::new(AtomicU16::new(200)),
+            asked: Arc::default(),
+        };
+        let (status, asked) = (Arc::clone(&target.status), Arc::clone(&target.asked));
+        let app = Router::new().fallback(async move || {
+            asked.fetch_add(1, Ordering::SeqCst);
+            StatusCode::from_u16(status.load(Ordering::SeqCst)).expect("a status code")
+        });
+        tokio::spawn(async { axum::serve(listener, app).await });
+        target
+    }
+
+    /// A URL of it; different paths are different services.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.address)
+    }
+
+    /// Answers with this status code from now on.
+    pub fn answer(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
+    }
+
+    /// How many requests it has seen.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
