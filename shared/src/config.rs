@@ -202,7 +202,11 @@ fn triggers(get: Lookup) -> Result<TriggerRule, ConfigError> {
 }
 
 fn policy(get: Lookup, backend_url: &str, triggers: &TriggerRule) -> Result<Policy, ConfigError> {
-    let own = Url::parse(backend_url).ok().and_then(|url| url.host_str().map(ToOwned::to_owned));
+    // With a port only the local stack, whose other ports on 127.0.0.1 are what it checks.
+    let own = Url::parse(backend_url).ok().and_then(|url| {
+        let host = url.host_str()?.to_owned();
+        Some(url.port().map_or(host.clone(), |port| format!("{host}:{port}")))
+    });
     let policy = Policy::public(own.into_iter().collect(), triggers.host_suffixes());
     Ok(if allow_loopback(get)? { policy.allow_loopback() } else { policy })
 }

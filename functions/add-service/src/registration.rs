@@ -132,6 +132,9 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         if matches!(first.failure, Some(Failure::Blocked | Failure::Connect)) {
             self.probe.explain(&wanted.check.url).await.map_err(NotAdded::Target)?;
         }
+        if first.failure == Some(Failure::Blocked) {
+            return Err(NotAdded::Target(Refusal::Address));
+        }
         Ok(first)
     }
 

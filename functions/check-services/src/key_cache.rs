@@ -55,3 +55,59 @@ impl<U: UnwrapKey> KeyCache<U> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use shared::id::CloudId;
+    use shared::key::{KeyContext, WrappedKey};
+    use shared::tenant::{TenantStatus, TriggerRule};
+
+    use super::*;
+
+    /// Unwraps everything to one key: what a KMS that was handed a foreign ciphertext could do. The local KMS accepts
+    /// a tampered ciphertext, so this needs a double.
+    struct Kms {
+        seed: u8,
+        calls: AtomicUsize,
+    }
+
+    impl UnwrapKey for Kms {
+        async fn unwrap_key(&self, _: &WrappedKey, _: &KeyContext) -> Result<PrivateKey, KeyError> {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            Ok(PrivateKey::from_seed(&[self.seed; 32]))
+        }
+    }
+
+    fn tenant() -> Tenant {
+        let triggers = TriggerRule { hosts: vec!["t.example".into()], allow_loopback: false };
+        Tenant {
+            cloud_id: CloudId::parse("11111111-2222-4333-8444-555555555555").unwrap(),
+            trigger_url: triggers.parse("https://t.example/x1/a").unwrap(),
+            public_key: PrivateKey::from_seed(&[1; 32]).public_key().unwrap(),
+            wrapped_key: WrappedKey::new(vec![1, 2, 3]),
+            status: TenantStatus::Active,
+            created_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours)
+    }
+
+    #[tokio::test]
+    async fn a_warm_key_is_unwrapped_once_in_twelve_hours() {
+        let cache = KeyCache::new(Kms { seed: 1, calls: AtomicUsize::new(0) });
+        for hours in [0, 0, 11, 12, 23] {
+            assert!(cache.key(&tenant(), at(hours)).await.is_ok());
+        }
+        assert_eq!(cache.kms.calls.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_not_the_recorded_one_signs_nothing() {
+        let cache = KeyCache::new(Kms { seed: 2, calls: AtomicUsize::new(0) });
+        assert!(matches!(cache.key(&tenant(), at(0)).await, Err(KeyError::Mismatch)));
+    }
+}

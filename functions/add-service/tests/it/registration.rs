@@ -1,0 +1,294 @@
+//! The order of a registration and its answers.
+
+use lambda_http::Response;
+use serde_json::{Value, json};
+use shared::callback::http::HttpCallbacks;
+use shared::clock::Clock as _;
+use shared::config::ServiceLimits;
+use shared::service::Activity;
+use shared::store::{Registered, Registrations as _};
+use shared::tenant::TenantStatus;
+use shared_testing::forge_app::{ACCEPTED, ForgeApp, Reply};
+
+use crate::world::{Deployed, World, document, json_request, text};
+
+const LIMITS: ServiceLimits = ServiceLimits { per_tenant: 3, per_owner: 2 };
+
+async fn send(function: &Deployed, body: &Value) -> Response<lambda_http::Body> {
+    function.handle(json_request(body)).await
+}
+
+async fn stored(world: &World) -> Option<Registered> {
+    world.aws.store().find(&world.app.tenant_id(), world.clock.now()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_service_is_checked_stored_introduced_and_active() {
+    let world = World::start().await;
+    let response = send(&world.function(), &world.wish("a").await).await;
+    assert_eq!(response.status(), 201, "{}", text(&response));
+    let answer = document(&response);
+    assert_eq!(answer["service"]["status"], "ALIVE");
+    assert_eq!(answer["service"]["check"]["httpStatus"], 200);
+
+    let register = &world.app.received("REGISTER")[0];
+    assert_eq!(register.claims["iss"], "https://backend.example");
+    assert_eq!(register.body["service"]["id"], answer["service"]["id"]);
+    assert_eq!(register.body["service"]["owner"], "owner-1");
+    assert_eq!(register.body["service"]["status"], "ALIVE");
+    assert!(register.body["handoff"].is_string());
+
+    let stored = stored(&world).await.unwrap();
+    assert_eq!(stored.tenant.status, TenantStatus::Active);
+    assert_eq!(stored.services[0].activity, Activity::Active);
+    assert_eq!(register.body["jwk"]["x"], stored.tenant.public_key.jwk().x.as_str());
+}
+
+#[tokio::test]
+async fn a_first_check_that_fails_is_told_but_is_no_verdict() {
+    let world = World::start().await;
+    world.target.answer(500);
+    let answer = document(&send(&world.function(), &world.wish("a").await).await);
+    assert_eq!(answer["service"]["status"], "UNKNOWN");
+    assert_eq!(answer["service"]["check"]["failure"], "status");
+    assert_eq!(world.app.received("REGISTER")[0].body["service"]["status"], "UNKNOWN");
+}
+
+#[tokio::test]
+async fn second_registration_of_the_same_url_returns_the_first() {
+    let world = World::start().await;
+    let function = world.function();
+    let first = document(&send(&function, &world.wish("a").await).await);
+    let mut again = world.wish("a").await;
+    again["name"] = json!("Another name");
+    let response = send(&function, &again).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(document(&response)["service"], first["service"]);
+    // REGISTER goes out again: that is how a person heals an app that has lost our key.
+    assert_eq!(world.app.received("REGISTER").len(), 2);
+    assert_eq!(stored(&world).await.unwrap().services.len(), 1);
+}
+
+#[tokio::test]
+async fn two_first_registrations_at_once_end_with_one_key() {
+    let world = World::start().await;
+    let function = world.function();
+    let wishes = [world.wish("a").await, world.wish("b").await, world.wish("c").await];
+    let (a, b, c) =
+        tokio::join!(send(&function, &wishes[0]), send(&function, &wishes[1]), send(&function, &wishes[2]));
+    assert_eq!([a.status(), b.status(), c.status()].map(|status| status.as_u16()), [201; 3]);
+    assert_eq!(world.app.known_tenant_keys(), 1);
+    let stored = stored(&world).await.unwrap();
+    assert_eq!((stored.services.len(), stored.service_count), (3, 3));
+}
+
+#[tokio::test]
+async fn the_same_request_at_once_adds_one_service() {
+    let world = World::start().await;
+    let function = world.function();
+    let wish = world.wish("a").await;
+    let (a, b) = tokio::join!(send(&function, &wish), send(&function, &wish));
+    for response in [a, b] {
+        assert!(matches!(response.status().as_u16(), 200 | 201), "{}", text(&response));
+    }
+    assert_eq!(stored(&world).await.unwrap().service_count, 1);
+    assert_eq!(world.app.known_tenant_keys(), 1);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_finished_by_the_same_request() {
+    let world = World::start().await;
+    let function = world.function();
+    let wish = world.wish("a").await;
+    world.app.answer_always(Reply::LoseAnswer);
+    let response = send(&function, &wish).await;
+    assert_eq!(
+        (response.status().as_u16(), document(&response)["code"].clone()),
+        (502, json!("NO_ANSWER_FROM_FORGE"))
+    );
+    let pending = stored(&world).await.unwrap();
+    assert_eq!(
+        (pending.tenant.status, pending.services[0].activity),
+        (TenantStatus::Pending, Activity::Pending)
+    );
+
+    world.app.answer_always(ACCEPTED);
+    assert_eq!(send(&function, &wish).await.status(), 201);
+    assert_eq!(send(&function, &wish).await.status(), 200);
+    assert_eq!(stored(&world).await.unwrap().service_count, 1);
+    assert_eq!(world.app.known_tenant_keys(), 1);
+}
+
+#[tokio::test]
+async fn what_forge_never_accepted_is_forgotten_after_a_day() {
+    let world = World::start().await;
+    world.app.answer_always(Reply::Code(403, "HANDOFF_INVALID"));
+    assert_eq!(send(&world.function(), &world.wish("a").await).await.status(), 403);
+    assert!(stored(&world).await.is_some());
+    world.clock.advance(24 * 3600 + 1);
+    assert!(stored(&world).await.is_none());
+    // A new attempt begins with a new key, over what DynamoDB has not deleted yet.
+    world.app.answer_always(ACCEPTED);
+    assert_eq!(send(&world.function(), &world.wish("a").await).await.status(), 201);
+}
+
+#[tokio::test]
+async fn a_handoff_is_bound_to_the_service_it_was_first_used_for() {
+    let world = World::start().await;
+    let function = world.function();
+    let mut wish = world.wish("a").await;
+    assert_eq!(send(&function, &wish).await.status(), 201);
+    wish["url"] = json!(world.target.url("b"));
+    let response = send(&function, &wish).await;
+    assert_eq!(
+        (response.status().as_u16(), document(&response)["code"].clone()),
+        (401, json!("HANDOFF_USED"))
+    );
+    assert_eq!(world.target.asked(), 1, "a used hand-off makes nobody a prober");
+}
+
+#[tokio::test]
+async fn invalid_input_binds_nothing() {
+    let world = World::start().await;
+    let function = world.function();
+    let mut wish = world.wish("a").await;
+    let right = std::mem::replace(&mut wish["name"], json!(""));
+    assert_eq!(send(&function, &wish).await.status(), 400);
+    assert!(stored(&world).await.is_none());
+    wish["name"] = right;
+    wish["url"] = json!(world.target.url("b"));
+    assert_eq!(send(&function, &wish).await.status(), 201);
+}
+
+#[tokio::test]
+async fn an_expired_handoff_resumes_but_begins_nothing() {
+    let world = World::start().await;
+    let function = world.function();
+    let (begun, unused) = (world.wish("a").await, world.wish("b").await);
+    world.app.answer_next(vec![Reply::Code(401, "UNAUTHORIZED")]);
+    assert_eq!(send(&function, &begun).await.status(), 502);
+    world.clock.advance(700);
+    assert_eq!(send(&function, &unused).await.status(), 401);
+    assert_eq!(send(&function, &begun).await.status(), 201);
+    world.clock.advance(300);
+    assert_eq!(send(&function, &begun).await.status(), 401);
+}
+
+#[tokio::test]
+async fn limits_hold_per_person_and_per_site() {
+    let world = World::start().await;
+    let function = world.function_with(ForgeApp::open_rule(), LIMITS);
+    let wish = |path: &str, owner: &str| {
+        let mut wish = world.open_wish(path);
+        wish["accountId"] = json!(owner);
+        wish
+    };
+    for (path, owner, status) in [
+        ("a", "one", 201),
+        ("b", "one", 201),
+        ("c", "one", 409),
+        ("c", "two", 201),
+        ("d", "two", 409),
+        ("a", "one", 200),
+    ] {
+        let response = send(&function, &wish(path, owner)).await;
+        assert_eq!(response.status(), status, "{path} of {owner}: {}", text(&response));
+    }
+}
+
+#[tokio::test]
+async fn in_open_mode_nothing_is_asked_of_the_endpoint_before_forge_accepts() {
+    let world = World::start().await;
+    let function = world.function_with(ForgeApp::open_rule(), LIMITS);
+    world.app.answer_next(vec![Reply::Code(403, "HANDOFF_INVALID")]);
+    assert_eq!(send(&function, &world.open_wish("a")).await.status(), 403);
+    assert_eq!(world.target.asked(), 0);
+    let answer = document(&send(&function, &world.open_wish("a")).await);
+    assert_eq!((world.target.asked(), answer["service"]["status"].clone()), (1, json!("ALIVE")));
+    assert_eq!(world.app.received("REGISTER")[1].body["service"]["status"], "UNKNOWN");
+}
+
+#[tokio::test]
+async fn every_answer_of_the_trigger_has_its_meaning() {
+    let world = World::start().await;
+    let function = world.function();
+    for (reply, status, code) in [
+        (Reply::Code(400, "BAD_REQUEST"), 403, "REFUSED_BY_FORGE"),
+        (Reply::Code(413, "TOO_LARGE"), 403, "REFUSED_BY_FORGE"),
+        (Reply::Code(409, "KEY_CONFLICT"), 403, "REFUSED_BY_FORGE"),
+        (Reply::Code(403, "HANDOFF_INVALID"), 403, "REFUSED_BY_FORGE"),
+        (Reply::Code(403, "HANDOFF_USED"), 403, "REFUSED_BY_FORGE"),
+        (Reply::Code(401, "UNAUTHORIZED"), 502, "NOT_TRUSTED_BY_FORGE"),
+        (Reply::Platform(404), 502, "NO_ANSWER_FROM_FORGE"),
+    ] {
+        world.app.answer_always(reply.clone());
+        let response = send(&function, &world.wish("a").await).await;
+        assert_eq!(
+            (response.status().as_u16(), document(&response)["code"].clone()),
+            (status, json!(code)),
+            "{reply:?}"
+        );
+        assert_eq!(stored(&world).await.unwrap().services[0].activity, Activity::Pending);
+    }
+    world.app.answer_always(ACCEPTED);
+    world.app.answer_next(vec![Reply::Platform(503), Reply::Code(503, "RETRY")]);
+    assert_eq!(send(&function, &world.wish("a").await).await.status(), 201);
+    // The same over retries, so that the app can tell a repetition.
+    let registers = world.app.received("REGISTER");
+    let last: Vec<_> =
+        registers[registers.len() - 3..].iter().map(|register| register.claims["jti"].clone()).collect();
+    assert!(last[0] == last[1] && last[1] == last[2], "{last:?}");
+}
+
+#[tokio::test]
+async fn a_trigger_that_hangs_gets_an_answer_of_ours() {
+    let world = World::start().await;
+    world.app.answer_always(Reply::Hang);
+    let response = send(&world.function(), &world.wish("a").await).await;
+    assert_eq!(response.status(), 502);
+}
+
+#[tokio::test]
+async fn a_stranger_with_a_trigger_of_his_own_touches_nothing_of_the_site() {
+    let world = World::start().await;
+    let function = world.function_with(ForgeApp::open_rule(), LIMITS);
+    assert_eq!(send(&function, &world.open_wish("a")).await.status(), 201);
+    let before = stored(&world).await;
+
+    let key = shared::key::Sign::public_key(&world.aws.deployment_key()).await.unwrap();
+    let stranger = ForgeApp::start(&key).await;
+    let mut wish = world.open_wish("b");
+    wish["triggerUrl"] = json!(stranger.trigger_url);
+    assert_eq!(send(&function, &wish).await.status(), 201);
+    assert_eq!(stored(&world).await, before);
+    assert_eq!(world.app.received("REGISTER").len(), 1);
+}
+
+#[tokio::test]
+async fn a_target_that_turns_out_to_be_forbidden_is_refused_beside_its_field() {
+    let world = World::start().await;
+    let mut function = world.function();
+    // The policy of the form lets loopback through, the probe's does not: what a name that resolves to a forbidden
+    // address looks like.
+    let strict = shared::probe::Policy::public(vec![], vec![]);
+    function.probe =
+        shared::probe::HttpProbe::new(strict, shared::probe::Limits::default(), world.clock.clone()).unwrap();
+    let response = send(&function, &world.wish("a").await).await;
+    let answer = document(&response);
+    assert_eq!(
+        (response.status().as_u16(), answer["errors"][0]["pointer"].clone()),
+        (403, json!("/url")),
+        "{answer}"
+    );
+    assert!(stored(&world).await.is_none());
+}
+
+#[tokio::test]
+async fn a_redirecting_trigger_is_not_followed() {
+    // HttpCallbacks is built without redirects: a 302 is the platform's answer, and retried like one.
+    let world = World::start().await;
+    world.app.answer_next(vec![Reply::Platform(302)]);
+    let function = add_service::AddService { callbacks: HttpCallbacks::new().unwrap(), ..world.function() };
+    assert_eq!(send(&function, &world.wish("a").await).await.status(), 201);
+    assert_eq!(world.app.received("REGISTER").len(), 2);
+}

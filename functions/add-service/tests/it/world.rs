@@ -1,0 +1,106 @@
+//! One deployment of add-service, one app, one endpoint.
+
+use add_service::AddService;
+use data_encoding::BASE64;
+use lambda_http::{Body, Request, Response};
+use serde_json::{Value, json};
+use shared::callback::http::HttpCallbacks;
+use shared::clock::{Clock as _, random_nonce};
+use shared::config::ServiceLimits;
+use shared::handoff::HandoffRule;
+use shared::key::Sign as _;
+use shared::key::kms::{DeploymentKey, WrappingKey};
+use shared::probe::{HttpProbe, Limits, Policy};
+use shared::store::dynamo::DynamoStore;
+use shared_testing::aws::LocalAws;
+use shared_testing::forge_app::ForgeApp;
+use shared_testing::target::Target;
+use shared_testing::time::FixedClock;
+
+pub(crate) type Deployed = AddService<DynamoStore, DeploymentKey, WrappingKey, HttpCallbacks, FixedClock>;
+
+pub(crate) const FORM: &str = include_str!("../../../../events/add-service/form.json");
+pub(crate) const JSON: &str = include_str!("../../../../events/add-service/json.json");
+
+pub(crate) struct World {
+    pub(crate) aws: LocalAws,
+    pub(crate) clock: FixedClock,
+    pub(crate) app: ForgeApp,
+    pub(crate) target: Target,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        let aws = LocalAws::start().await;
+        let key = aws.deployment_key().public_key().await.unwrap();
+        let (app, target) = (ForgeApp::start(&key).await, Target::start().await);
+        Self { aws, clock: FixedClock::at("2026-11-22T10:07:00Z"), app, target }
+    }
+
+    /// A deployment that knows the app's key.
+    pub(crate) fn function(&self) -> Deployed {
+        self.function_with(self.app.handoff_rule(), ServiceLimits { per_tenant: 50, per_owner: 10 })
+    }
+
+    pub(crate) fn function_with(&self, handoffs: HandoffRule, limits: ServiceLimits) -> Deployed {
+        let policy = Policy::public(vec![], handoffs.triggers.host_suffixes()).allow_loopback();
+        AddService {
+            probe: HttpProbe::new(policy.clone(), Limits::default(), self.clock.clone()).unwrap(),
+            handoffs,
+            policy,
+            limits,
+            store: self.aws.store(),
+            deployment_key: self.aws.deployment_key(),
+            tenant_keys: self.aws.wrapping_key(),
+            callbacks: HttpCallbacks::new().unwrap(),
+            clock: self.clock.clone(),
+            nonce: random_nonce,
+        }
+    }
+
+    /// A JSON request with a fresh hand-off for the endpoint's `path`.
+    pub(crate) async fn wish(&self, path: &str) -> Value {
+        let handoff = self.app.handoff(self.clock.now()).await;
+        json!({ "handoff": handoff, "name": format!("Service {path}"), "url": self.target.url(path) })
+    }
+
+    /// Plain parameters, for open mode.
+    pub(crate) fn open_wish(&self, path: &str) -> Value {
+        json!({
+            "cloudId": self.app.cloud_id, "accountId": "owner-1", "triggerUrl": self.app.trigger_url,
+            "name": "Service", "url": self.target.url(path)
+        })
+    }
+}
+
+/// The sample event with another JSON body.
+pub(crate) fn json_request(body: &Value) -> Request {
+    changed(JSON, |event| event["body"] = json!(body.to_string()))
+}
+
+/// The sample event, changed.
+pub(crate) fn changed(event: &str, change: impl FnOnce(&mut Value)) -> Request {
+    let mut event: Value = serde_json::from_str(event).unwrap();
+    change(&mut event);
+    lambda_http::request::from_str(&event.to_string()).unwrap()
+}
+
+/// Replaces texts in a base64 form body.
+pub(crate) fn in_form(event: &mut Value, replacements: &[(&str, &str)]) {
+    let body = BASE64.decode(event["body"].as_str().unwrap().as_bytes()).unwrap();
+    let mut fields: Vec<(String, String)> = url::form_urlencoded::parse(&body).into_owned().collect();
+    for (name, value) in replacements {
+        fields.retain(|(field, _)| field != name);
+        fields.push(((*name).to_owned(), (*value).to_owned()));
+    }
+    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    event["body"] = json!(BASE64.encode(body.as_bytes()));
+}
+
+pub(crate) fn text(response: &Response<Body>) -> String {
+    String::from_utf8(response.body().to_vec()).unwrap()
+}
+
+pub(crate) fn document(response: &Response<Body>) -> Value {
+    serde_json::from_slice(response.body()).unwrap()
+}

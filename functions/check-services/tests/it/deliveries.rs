@@ -1,0 +1,159 @@
+//! What each answer of the trigger leads to.
+
+use shared::store::Deliveries;
+use shared::tenant::TenantStatus;
+use shared_testing::forge_app::{ACCEPTED, Reply};
+
+use crate::world::World;
+
+#[tokio::test]
+async fn each_answer_of_the_table_has_its_effect() {
+    for (reply, attempts, acknowledged, failing, status) in [
+        (ACCEPTED, 1, true, false, TenantStatus::Active),
+        (Reply::Code(200, "DUPLICATE"), 1, true, false, TenantStatus::Active),
+        (Reply::Code(400, "BAD_REQUEST"), 1, false, true, TenantStatus::Active),
+        (Reply::Code(413, "TOO_LARGE"), 1, false, true, TenantStatus::Active),
+        (Reply::Code(401, "UNAUTHORIZED"), 1, false, true, TenantStatus::Active),
+        (Reply::Code(403, "UNREGISTERED"), 1, false, true, TenantStatus::Unregistered),
+        (Reply::Code(409, "KEY_CONFLICT"), 1, false, true, TenantStatus::Active),
+        (Reply::Code(412, "STALE_TICK"), 1, false, false, TenantStatus::Active),
+        (Reply::Platform(404), 1, false, true, TenantStatus::Active),
+        (Reply::Platform(410), 1, false, true, TenantStatus::Active),
+    ] {
+        let world = World::with_one_service().await;
+        world.app.answer_always(reply.clone());
+        world.tick(&world.function()).await;
+        let watched = world.watched(&world.app).await.unwrap();
+        assert_eq!(world.app.received("UPDATE").len(), attempts, "{reply:?}");
+        assert_eq!(watched.state.acked_tick.is_some(), acknowledged, "{reply:?}");
+        assert_eq!(watched.deliveries.failing_since.is_some(), failing, "{reply:?}");
+        assert_eq!(watched.tenant.status, status, "{reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn passing_faults_are_retried_within_the_tick() {
+    for fault in [
+        Reply::Code(503, "NOT_CONFIGURED"),
+        Reply::Code(503, "RETRY"),
+        Reply::Platform(424),
+        Reply::Platform(429),
+        Reply::Platform(500),
+        Reply::Platform(200),
+    ] {
+        let world = World::with_one_service().await;
+        world.app.answer_next(vec![fault.clone()]);
+        let summary = world.tick(&world.function()).await;
+        assert_eq!((summary.accepted, world.app.received("UPDATE").len()), (1, 2), "{fault:?}");
+        assert_eq!(world.watched(&world.app).await.unwrap().deliveries, Deliveries::default(), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_trigger_that_hangs_delays_nobody_else() {
+    let world = World::with_one_service().await;
+    let other = world.another_app().await;
+    world.add(&other, "b").await;
+    world.app.answer_always(Reply::Hang);
+    let function = world.function();
+    let tick = world.tick(&function);
+    tokio::pin!(tick);
+    // The other tenant is told while this one still hangs.
+    let told = async {
+        while other.received("UPDATE").is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        _ = &mut tick => panic!("a hanging trigger cannot be done before the other one is told"),
+        () = told => {}
+    }
+    assert_eq!(tick.await.not_accepted, 1);
+}
+
+#[tokio::test]
+async fn an_unregistered_tenant_is_checked_on_and_heals_when_the_app_accepts() {
+    let world = World::with_one_service().await;
+    let function = world.function();
+    world.app.answer_next(vec![Reply::Code(403, "UNREGISTERED")]);
+    world.tick(&function).await;
+    assert_eq!(world.watched(&world.app).await.unwrap().tenant.status, TenantStatus::Unregistered);
+    world.next_tick(&function).await;
+    let watched = world.watched(&world.app).await.unwrap();
+    assert_eq!((watched.tenant.status, watched.deliveries), (TenantStatus::Active, Deliveries::default()));
+    assert_eq!(world.target.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_trigger_gone_for_a_day_suspends_and_one_answer_a_day_revives() {
+    let world = World::with_one_service().await;
+    let function = world.function();
+    world.app.answer_always(Reply::Platform(404));
+    world.tick(&function).await;
+    world.clock.advance(24 * 3600 - 300);
+    world.tick(&function).await;
+    assert_eq!(
+        world.watched(&world.app).await.unwrap().tenant.status,
+        TenantStatus::Active,
+        "not quite a day"
+    );
+    world.next_tick(&function).await;
+    assert_eq!(world.watched(&world.app).await.unwrap().tenant.status, TenantStatus::Suspended);
+
+    // One UPDATE in all 288 ticks of a day, and not one check.
+    let (updates, asked) = (world.app.received("UPDATE").len(), world.target.asked());
+    for _ in 0..288 {
+        world.next_tick(&function).await;
+    }
+    assert_eq!((world.app.received("UPDATE").len() - updates, world.target.asked() - asked), (1, 0));
+
+    world.app.answer_always(ACCEPTED);
+    for _ in 0..288 {
+        world.next_tick(&function).await;
+    }
+    assert_eq!(world.watched(&world.app).await.unwrap().tenant.status, TenantStatus::Active);
+    assert!(world.target.asked() > asked);
+    world.clock.advance(40 * 24 * 3600);
+    assert!(world.watched(&world.app).await.is_some(), "revived for good");
+}
+
+#[tokio::test]
+async fn a_suspended_tenant_is_forgotten_after_thirty_days() {
+    let world = World::with_one_service().await;
+    let function = world.function();
+    world.app.answer_always(Reply::Platform(404));
+    world.tick(&function).await;
+    world.clock.advance(24 * 3600);
+    world.tick(&function).await;
+    world.clock.advance(30 * 24 * 3600 - 1);
+    assert!(world.watched(&world.app).await.is_some());
+    world.clock.advance(2);
+    assert!(world.watched(&world.app).await.is_none());
+}
+
+#[tokio::test]
+async fn nobody_is_suspended_for_a_fault_that_many_share() {
+    let world = World::with_one_service().await;
+    let function = world.function();
+    let mut apps = vec![world.app.clone()];
+    for _ in 0..4 {
+        let app = world.another_app().await;
+        world.add(&app, "a").await;
+        apps.push(app);
+    }
+    for app in &apps {
+        app.answer_always(Reply::Platform(404));
+    }
+    world.tick(&function).await;
+    world.clock.advance(25 * 3600);
+    world.tick(&function).await;
+    for app in &apps {
+        assert_eq!(world.watched(app).await.unwrap().tenant.status, TenantStatus::Active);
+    }
+    // One of five is his own fault.
+    for app in &apps[1..] {
+        app.answer_always(ACCEPTED);
+    }
+    world.next_tick(&function).await;
+    assert_eq!(world.watched(&world.app).await.unwrap().tenant.status, TenantStatus::Suspended);
+}

@@ -1,0 +1,50 @@
+//! Fan-out, remainder and resume are one concept: ranges handed on.
+
+use check_services::event::Event;
+
+use crate::world::World;
+
+#[tokio::test]
+async fn too_many_tenants_are_handed_on_as_ranges_that_cover_each_once() {
+    let world = World::with_one_service().await;
+    let mut apps = vec![world.app.clone()];
+    for _ in 0..4 {
+        let app = world.another_app().await;
+        world.add(&app, "a").await;
+        apps.push(app);
+    }
+    let mut function = world.function();
+    function.tenants_per_invocation = 2;
+    let summary = world.tick(&function).await;
+    assert_eq!((summary.handed_on, summary.accepted), (3, 0));
+
+    let ranges = world.ranges.0.lock().unwrap().clone();
+    // At least once, and in any order: each tenant is still told once.
+    for range in ranges.iter().rev().chain(&ranges) {
+        function.handle(Event::Range { detail: range.clone() }, world.deadline()).await.unwrap();
+    }
+    for app in &apps {
+        assert_eq!(app.received("UPDATE").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_there_is_no_time_for_is_handed_on_until_the_next_tick_covers_it() {
+    let world = World::with_one_service().await;
+    let function = world.function();
+    let soon = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_secs(44);
+    let summary = function.handle(world.scheduled(), soon).await.unwrap();
+    assert_eq!((summary.accepted, summary.handed_on), (0, 1));
+    let rest = world.ranges.0.lock().unwrap()[0].clone();
+    assert_eq!((rest.hop, rest.after.clone()), (1, None));
+    let summary = function.handle(Event::Range { detail: rest.clone() }, world.deadline()).await.unwrap();
+    assert_eq!(summary.accepted, 1);
+
+    // Too many hops, or the next tick has begun: nothing is handed on any more.
+    let tired = check_services::event::Range { hop: 5, ..rest.clone() };
+    let summary = function.handle(Event::Range { detail: tired }, soon).await.unwrap();
+    assert_eq!(summary.handed_on, 0);
+    world.clock.advance(300);
+    let summary = function.handle(Event::Range { detail: rest }, soon).await.unwrap();
+    assert_eq!(summary.handed_on, 0);
+}

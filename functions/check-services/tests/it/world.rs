@@ -1,0 +1,162 @@
+//! One deployment of check-services, one app, one endpoint.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use check_services::bus::{BusError, PublishRanges};
+use check_services::event::{Event, Range};
+use check_services::key_cache::KeyCache;
+use check_services::{CheckServices, Summary};
+use jiff::Timestamp;
+use shared::callback::http::HttpCallbacks;
+use shared::clock::Clock as _;
+use shared::id::{Owner, ServiceId};
+use shared::key::kms::WrappingKey;
+use shared::key::{KeyContext, MakeKey as _, PublicKey, Sign as _};
+use shared::probe::{Check, HttpProbe, Limits, Policy};
+use shared::service::{Service, ServiceName};
+use shared::store::dynamo::DynamoStore;
+use shared::store::{Checks as _, Entered, Entry, Registrations as _, Watched};
+use shared::tenant::{Tenant, TenantStatus, TriggerRule};
+use shared::tick::Period;
+use shared_testing::aws::LocalAws;
+use shared_testing::forge_app::{BACKEND_URL, ForgeApp};
+use shared_testing::target::Target;
+use shared_testing::time::FixedClock;
+
+pub(crate) type Deployed =
+    CheckServices<DynamoStore, WrappingKey, HttpCallbacks, HttpProbe<FixedClock>, Ranges, FixedClock>;
+
+/// Notes what is handed on. The real bus is driven in the end-to-end test.
+#[derive(Clone, Default)]
+pub(crate) struct Ranges(pub(crate) Arc<Mutex<Vec<Range>>>);
+
+impl PublishRanges for Ranges {
+    async fn publish(&self, ranges: &[Range]) -> Result<(), BusError> {
+        self.0.lock().unwrap().extend_from_slice(ranges);
+        Ok(())
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) aws: LocalAws,
+    pub(crate) clock: FixedClock,
+    pub(crate) app: ForgeApp,
+    pub(crate) target: Target,
+    pub(crate) ranges: Ranges,
+    deployment_key: PublicKey,
+}
+
+impl World {
+    /// An empty deployment at 10:05, and an app.
+    pub(crate) async fn start() -> Self {
+        let aws = LocalAws::start().await;
+        let deployment_key = aws.deployment_key().public_key().await.unwrap();
+        Self {
+            app: ForgeApp::start(&deployment_key).await,
+            target: Target::start().await,
+            clock: FixedClock::at("2026-11-22T10:05:01Z"),
+            ranges: Ranges::default(),
+            aws,
+            deployment_key,
+        }
+    }
+
+    /// A deployment with one active service at path `a`.
+    pub(crate) async fn with_one_service() -> Self {
+        let world = Self::start().await;
+        world.add(&world.app, "a").await;
+        world
+    }
+
+    pub(crate) async fn another_app(&self) -> ForgeApp {
+        ForgeApp::start(&self.deployment_key).await
+    }
+
+    pub(crate) fn function(&self) -> Deployed {
+        CheckServices {
+            store: self.aws.store(),
+            keys: KeyCache::new(self.aws.wrapping_key()),
+            callbacks: HttpCallbacks::new().unwrap(),
+            probe: HttpProbe::new(
+                Policy::public(vec![], vec![]).allow_loopback(),
+                Limits::default(),
+                self.clock.clone(),
+            )
+            .unwrap(),
+            bus: self.ranges.clone(),
+            clock: self.clock.clone(),
+            issuer: BACKEND_URL.to_owned(),
+            triggers: TriggerRule { hosts: vec![], allow_loopback: true },
+            period: Period::from_minutes(5).unwrap(),
+            tenants_per_invocation: 2_500,
+            confirm_after: vec![Duration::from_millis(1); 2],
+        }
+    }
+
+    /// Stores an active service of the app as add-service would, and gives the app the tenant's key.
+    pub(crate) async fn add(&self, app: &ForgeApp, path: &str) -> ServiceId {
+        let (store, now) = (self.aws.store(), self.clock.now());
+        let tenant_id = app.tenant_id();
+        let found = store.find(&tenant_id, now).await.unwrap();
+        let found_count = found.as_ref().map(|found| found.service_count);
+        let tenant = match found {
+            Some(found) => found.tenant,
+            None => self.new_tenant(app).await,
+        };
+        let check = Check::get(
+            Policy::public(vec![], vec![]).allow_loopback().target(&self.target.url(path)).unwrap(),
+        );
+        let name = ServiceName::parse(path).unwrap();
+        let service = Service::pending(&tenant_id, name, check, Owner::parse("owner-1").unwrap(), now);
+        let entry = Entry {
+            tenant: &tenant,
+            found_count,
+            new_count: found_count.unwrap_or_default() + 1,
+            pending: Some(&service),
+            service_id: &service.id,
+            binding: None,
+        };
+        assert_eq!(store.enter(&entry, now).await.unwrap(), Entered::Yes);
+        store.activate(&tenant, &service.id, None, &[]).await.unwrap();
+        app.trust(&tenant.public_key);
+        service.id
+    }
+
+    async fn new_tenant(&self, app: &ForgeApp) -> Tenant {
+        let context = KeyContext { cloud_id: app.cloud_id.clone(), tenant_id: app.tenant_id() };
+        let (public_key, wrapped_key) = self.aws.wrapping_key().make_key(&context).await.unwrap();
+        let triggers = TriggerRule { hosts: vec![], allow_loopback: true };
+        Tenant {
+            cloud_id: app.cloud_id.clone(),
+            trigger_url: triggers.parse(&app.trigger_url).unwrap(),
+            public_key,
+            wrapped_key,
+            status: TenantStatus::Pending,
+            created_at: self.clock.now(),
+        }
+    }
+
+    /// Runs the tick of this moment, with all of Lambda's time.
+    pub(crate) async fn tick(&self, function: &Deployed) -> Summary {
+        function.handle(self.scheduled(), self.deadline()).await.unwrap()
+    }
+
+    /// Five minutes on, and the tick of that moment.
+    pub(crate) async fn next_tick(&self, function: &Deployed) -> Summary {
+        self.clock.advance(300);
+        self.tick(function).await
+    }
+
+    pub(crate) fn scheduled(&self) -> Event {
+        Event::Scheduled { time: self.clock.now() }
+    }
+
+    pub(crate) fn deadline(&self) -> Timestamp {
+        self.clock.now() + jiff::SignedDuration::from_secs(300)
+    }
+
+    pub(crate) async fn watched(&self, app: &ForgeApp) -> Option<Watched> {
+        self.aws.store().load(&app.tenant_id(), self.clock.now()).await.unwrap()
+    }
+}

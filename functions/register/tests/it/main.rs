@@ -1,0 +1,133 @@
+//! register with the sample events and a deployment key in the local AWS.
+#![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
+
+use lambda_http::{Body, Request, Response};
+use register::Register;
+use serde_json::{Value, json};
+use shared::clock::Clock as _;
+use shared::handoff::{CallbackRule, HandoffRule};
+use shared::key::kms::DeploymentKey;
+use shared::key::{Jwks, PublicKey, Sign as _};
+use shared::tenant::TriggerRule;
+use shared_testing::aws::LocalAws;
+use shared_testing::forge_app::ForgeApp;
+use shared_testing::time::FixedClock;
+
+const PAGE: &str = include_str!("../../../../events/register/page.json");
+const INCOMPLETE: &str = include_str!("../../../../events/register/incomplete-link.json");
+const JWKS: &str = include_str!("../../../../events/register/jwks.json");
+
+fn request(event: &str, change: impl FnOnce(&mut Value)) -> Request {
+    let mut event: Value = serde_json::from_str(event).unwrap();
+    change(&mut event);
+    lambda_http::request::from_str(&event.to_string()).unwrap()
+}
+
+fn open_rule() -> HandoffRule {
+    HandoffRule {
+        keys: Vec::new(),
+        audience: "https://backend.example".into(),
+        triggers: TriggerRule::default(),
+        callbacks: CallbackRule::default(),
+    }
+}
+
+async fn function(handoffs: HandoffRule) -> Register<DeploymentKey, FixedClock> {
+    let aws = LocalAws::start().await;
+    Register { handoffs, deployment_key: aws.deployment_key(), clock: FixedClock::at("2026-11-22T10:07:00Z") }
+}
+
+fn text(response: &Response<Body>) -> String {
+    String::from_utf8(response.body().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn the_link_from_jira_shows_the_form() {
+    let response = function(open_rule()).await.handle(request(PAGE, |_| {})).await;
+    let page = text(&response);
+    assert_eq!(response.status(), 200, "{page}");
+    assert!(
+        page.contains(r#"action="addedMonitorService""#) && page.contains("shop.atlassian.net"),
+        "{page}"
+    );
+    assert!(page.contains(r#"name="cloudId" value="11111111-2222-4333-8444-555555555555""#), "{page}");
+    assert!(page.contains("open mode"), "{page}");
+    for (header, value) in [
+        ("cache-control", "no-store"),
+        ("referrer-policy", "no-referrer"),
+        ("x-content-type-options", "nosniff"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("strict-transport-security", "max-age=63072000"),
+        (
+            "content-security-policy",
+            "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+        ),
+    ] {
+        assert_eq!(response.headers()[header], value);
+    }
+    assert!(!page.contains("<script") && !page.contains("style=") && !page.contains("//cdn"), "{page}");
+}
+
+#[tokio::test]
+async fn an_incomplete_link_says_what_to_do() {
+    let response = function(open_rule()).await.handle(request(INCOMPLETE, |_| {})).await;
+    assert_eq!(response.status(), 400);
+    let page = text(&response);
+    assert!(page.contains("This link is incomplete") && page.contains("Add service"), "{page}");
+    assert!(!page.contains("<form"), "no form that cannot succeed: {page}");
+}
+
+#[tokio::test]
+async fn a_signed_handoff_is_enough_and_nothing_else_will_do() {
+    let aws = LocalAws::start().await;
+    let app = ForgeApp::start(&aws.deployment_key().public_key().await.unwrap()).await;
+    let clock = FixedClock::at("2026-11-22T10:07:00Z");
+    let function =
+        Register { handoffs: app.handoff_rule(), deployment_key: aws.deployment_key(), clock: clock.clone() };
+    let handoff = app.handoff(clock.now()).await;
+    let ask = |handoff: String| {
+        request(PAGE, move |event| {
+            event["rawQueryString"] = json!(format!("handoff={handoff}"));
+            event["queryStringParameters"] = json!({ "handoff": handoff });
+        })
+    };
+    let page = function.handle(ask(handoff.clone())).await;
+    assert_eq!(page.status(), 200, "{}", text(&page));
+    assert!(text(&page).contains(app.cloud_id.as_str()) && !text(&page).contains("open mode"));
+
+    assert_eq!(function.handle(ask(format!("{handoff}A"))).await.status(), 401);
+    assert_eq!(function.handle(request(PAGE, |_| {})).await.status(), 400, "plain parameters alone");
+    clock.advance(601);
+    let late = function.handle(ask(handoff)).await;
+    assert_eq!(late.status(), 401);
+    assert!(text(&late).contains("expired"));
+}
+
+#[tokio::test]
+async fn the_key_set_is_the_deployment_keys_public_half() {
+    let function = function(open_rule()).await;
+    let response = function.handle(request(JWKS, |_| {})).await;
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["cache-control"]),
+        (200, &"public, max-age=300".parse().unwrap())
+    );
+    let keys: Jwks = serde_json::from_slice(response.body()).unwrap();
+    let key = PublicKey::from_jwk(&keys.keys[0]).unwrap();
+    let signature = function.deployment_key.sign(b"message").await.unwrap();
+    assert!(key.verifies(b"message", &signature));
+    assert_eq!(keys.keys[0].kid.as_deref(), Some(key.kid().as_str()));
+}
+
+#[tokio::test]
+async fn the_stylesheet_is_served_and_nothing_else_is() {
+    let function = function(open_rule()).await;
+    let at = |path: &str| request(JWKS, |event| event["rawPath"] = json!(path));
+    let style = function.handle(at("/style.css")).await;
+    assert_eq!(
+        (style.status().as_u16(), &style.headers()["content-type"]),
+        (200, &"text/css; charset=utf-8".parse().unwrap())
+    );
+    assert_eq!(function.handle(at("/elsewhere")).await.status(), 404);
+    let post = request(PAGE, |event| event["requestContext"]["http"]["method"] = json!("POST"));
+    assert_eq!(function.handle(post).await.status(), 404);
+}

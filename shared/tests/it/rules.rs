@@ -1,0 +1,138 @@
+//! The rules of this repository that a reader relies on and no compiler knows.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Every file below `folder` whose name ends in one of `endings`, with its text and its path from the root.
+fn files(folder: &str, endings: &[&str]) -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !["node_modules", "target", "dist"].contains(&name.as_str()) {
+                walk(&path, found);
+            } else if path.is_file() {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join(folder), &mut found);
+    found.sort();
+    found
+        .into_iter()
+        .map(|path| (path.strip_prefix(root()).unwrap().to_string_lossy().into_owned(), path))
+        .filter(|(name, _)| endings.iter().any(|ending| name.ends_with(ending)))
+        .map(|(name, path)| (name, fs::read_to_string(path).unwrap()))
+        .collect()
+}
+
+fn sources() -> Vec<(String, String)> {
+    let deployed = |name: &str| name.contains("/src/") && !name.starts_with("shared/testing");
+    [files("functions", &[".rs"]), files("shared", &[".rs"])]
+        .concat()
+        .into_iter()
+        .filter(|(name, _)| deployed(name))
+        .collect()
+}
+
+#[test]
+fn aws_types_appear_only_in_adapters_and_main() {
+    let adapters = [
+        "shared/src/aws.rs",
+        "shared/src/key/kms.rs",
+        "shared/src/store/dynamo.rs",
+        "functions/check-services/src/bus.rs",
+    ];
+    let users: Vec<_> = sources()
+        .into_iter()
+        .filter(|(_, text)| ["aws_sdk_", "aws_config", "aws_smithy"].iter().any(|name| text.contains(name)))
+        .map(|(name, _)| name)
+        .filter(|name| !name.ends_with("/main.rs"))
+        .collect();
+    let mut expected = adapters.map(str::to_owned).to_vec();
+    expected.sort();
+    assert_eq!(
+        users.iter().filter(|name| !adapters.contains(&name.as_str())).collect::<Vec<_>>(),
+        Vec::<&String>::new()
+    );
+    assert_eq!(users.len(), expected.len(), "an adapter that uses no AWS type is none: {users:?}");
+}
+
+#[test]
+fn the_domain_knows_no_adapter() {
+    for (name, text) in sources() {
+        let is_domain = ["id", "tenant", "service", "status", "tick", "handoff", "problem"]
+            .iter()
+            .any(|module| name == format!("shared/src/{module}.rs"));
+        for adapter in ["store::dynamo", "key::kms", "probe::http", "callback::http"] {
+            assert!(!is_domain || !text.contains(adapter), "{name} knows {adapter}");
+        }
+    }
+}
+
+#[test]
+fn the_environment_is_read_only_in_config() {
+    for (name, text) in sources() {
+        assert!(name == "shared/src/config.rs" || !text.contains("env::var"), "{name} reads the environment");
+    }
+}
+
+#[test]
+fn functions_depend_on_shared_and_never_on_each_other() {
+    let manifests = files("functions", &["Cargo.toml"]);
+    assert_eq!(manifests.len(), 3);
+    for (name, text) in &manifests {
+        let dependencies = text.split_once("[dependencies]").unwrap().1;
+        for function in ["register", "add-service", "check-services"] {
+            assert!(!dependencies.contains(&format!("\n{function}")), "{name} depends on {function}");
+        }
+    }
+}
+
+#[test]
+fn a_main_composes_and_runs_and_nothing_else() {
+    let mains: Vec<_> = sources().into_iter().filter(|(name, _)| name.ends_with("/main.rs")).collect();
+    assert_eq!(mains.len(), 3);
+    for (name, text) in mains {
+        assert!(text.lines().count() <= 45, "{name} has {} lines", text.lines().count());
+    }
+}
+
+#[test]
+fn a_private_key_cannot_be_printed_copied_or_serialised() {
+    let key = fs::read_to_string(root().join("shared/src/key.rs")).unwrap();
+    let (before, _) = key.split_once("pub struct PrivateKey").unwrap();
+    let attributes = before.lines().rev().take_while(|line| !line.is_empty());
+    assert!(attributes.clone().all(|line| line.starts_with("///")), "PrivateKey derives something");
+    let impls: Vec<_> = sources()
+        .iter()
+        .flat_map(|(_, text)| text.lines())
+        .filter(|line| line.starts_with("impl") && line.contains("for PrivateKey"))
+        .map(ToOwned::to_owned)
+        .collect();
+    assert_eq!(impls, ["impl Sign for PrivateKey {"]);
+}
+
+#[test]
+fn every_sample_event_is_used_by_a_test() {
+    let tests =
+        [files("functions", &[".rs"]), files("shared", &[".rs"]), files("forge-app", &[".ts"])].concat();
+    let events = files("events", &[".json"]);
+    assert!(events.len() >= 7, "{}", events.len());
+    for (event, text) in events {
+        assert!(tests.iter().any(|(_, test)| test.contains(&event)), "no test uses {event}");
+        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    for (name, text) in sources() {
+        assert!(text.starts_with("//! "), "{name}");
+    }
+}
