@@ -1,0 +1,237 @@
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+
+import { signHandoff } from '../../../../forge-app/src/handoff';
+import { inspect, launch, openPage, WIDTHS } from './browser';
+import { checkUntil, fault, PAGE_URL, siteLog, siteState, SITE_URL, Target } from './stack';
+
+/** The whole way of a person, through the deployed functions: out of the site, through the form, and back. */
+const target = new Target();
+let browser: Browser;
+let page: Page;
+
+beforeAll(async () => {
+  [browser] = await Promise.all([launch(), target.start()]);
+});
+
+afterAll(async () => {
+  await browser.close();
+  await target.stop();
+});
+
+beforeEach(async () => {
+  page = await openPage(browser);
+});
+
+afterEach(async () => {
+  await fault(null);
+  await page.context().close();
+});
+
+/** From the page to the registration form, as a person goes. */
+async function toForm(on: Page = page): Promise<void> {
+  await on.goto(PAGE_URL);
+  await on.getByRole('button', { name: 'Add service' }).click();
+  await on.getByRole('dialog', { name: 'You are leaving Atlassian' }).getByRole('button', { name: 'Continue' }).click();
+  await on.getByRole('heading', { name: 'Add a service' }).waitFor();
+}
+
+async function submit(name: string, url: string): Promise<void> {
+  await page.getByLabel('Name').fill(name);
+  await page.getByLabel('URL to check').fill(url);
+  await page.getByRole('button', { name: 'Add service' }).click();
+}
+
+const heading = (name: string | RegExp) => page.getByRole('heading', { level: 1, name });
+const row = (name: string) => page.getByRole('row').filter({ hasText: name });
+const registered = async (url: string) => (await siteLog()).services.filter((service) => service.url === url);
+
+describe('the journey', () => {
+  it('adds a service, sees it alive, and sees it go down and come back', async () => {
+    await toForm();
+    await submit('Journey shop', target.url('shop'));
+    await heading('Journey shop is being monitored').waitFor();
+    await page.getByText('Alive').waitFor();
+    await inspect(page, 'journey-added');
+    await page.getByRole('link', { name: 'Back to Jira' }).click();
+    await page.waitForURL(PAGE_URL);
+    await row('Journey shop').getByText('ALIVE').waitFor();
+    await row('Journey shop').getByText('Local Developer').waitFor();
+
+    await target.stop();
+    await checkUntil(({ services }) => services.some(({ name, status }) => name === 'Journey shop' && status === 'DOWN'));
+    await page.reload();
+    await row('Journey shop').getByText('DOWN').waitFor();
+    await page.getByRole('listitem').filter({ hasText: 'Journey shop: ALIVE → DOWN' }).first().waitFor();
+    await inspect(page, 'journey-down');
+
+    await target.start();
+    await checkUntil(({ services }) => services.some(({ name, status }) => name === 'Journey shop' && status === 'ALIVE'));
+    await page.reload();
+    await row('Journey shop').getByText('ALIVE').waitFor();
+  });
+
+  it('can be walked with the keyboard alone', async () => {
+    await page.goto(PAGE_URL);
+    await page.getByRole('button', { name: 'Add service' }).waitFor();
+    await tabTo('Add service');
+    await page.keyboard.press('Enter');
+    await page.getByRole('dialog').waitFor();
+    await tabTo('Continue');
+    await page.keyboard.press('Enter');
+    await page.getByLabel('Name').waitFor();
+    await tabTo('name');
+    await page.keyboard.type('Keyboard shop');
+    await page.keyboard.press('Tab');
+    await page.keyboard.type(target.url('keyboard'));
+    await page.keyboard.press('Enter');
+    await heading('Keyboard shop is being monitored').waitFor();
+    await tabTo('Back to Jira');
+    await page.keyboard.press('Enter');
+    await page.waitForURL(PAGE_URL);
+    await row('Keyboard shop').waitFor();
+  });
+
+  it('registers once when the form is sent twice', async () => {
+    const url = target.url('twice');
+    await toForm();
+    await page.getByLabel('Name').fill('Double shop');
+    await page.getByLabel('URL to check').fill(url);
+    await page.getByRole('button', { name: 'Add service' }).dblclick();
+    await heading(/^Double shop (is being|was already) monitored$/).waitFor();
+    expect(await registered(url)).toHaveLength(1);
+  });
+
+  it('survives the back button and a reload of the answer', async () => {
+    const url = target.url('again');
+    await toForm();
+    await submit('Patient shop', url);
+    await heading('Patient shop is being monitored').waitFor();
+    await page.reload();
+    await heading('Patient shop was already monitored').waitFor();
+    await page.goBack();
+    await heading('Add a service').waitFor();
+    await submit('Patient shop', url);
+    await heading('Patient shop was already monitored').waitFor();
+    expect(await registered(url)).toHaveLength(1);
+  });
+
+  it('can be finished with the same form after the site refused the callback', async () => {
+    const url = target.url('refused');
+    await toForm();
+    await fault('UNAUTHORIZED');
+    await submit('Refused shop', url);
+    await page.getByRole('heading', { level: 1 }).filter({ hasNotText: 'Add a service' }).or(page.getByRole('alert')).first().waitFor();
+    await inspect(page, 'journey-callback-refused');
+    expect(await registered(url)).toEqual([]);
+    await fault(null);
+    await page.goBack();
+    await submit('Refused shop', url);
+    await heading('Refused shop is being monitored').waitFor();
+    expect(await registered(url)).toHaveLength(1);
+  });
+
+  it('leaves the page usable when the backend cannot be reached', async () => {
+    await page.route('**/register?*', (route) => route.abort('connectionrefused'));
+    await page.goto(PAGE_URL);
+    await page.getByRole('button', { name: 'Add service' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Continue' }).click();
+    await page.waitForURL('chrome-error://**');
+    await page.unroute('**/register?*');
+    await page.goto(PAGE_URL);
+    await page.getByRole('button', { name: 'Add service' }).waitFor();
+  });
+});
+
+describe.each(WIDTHS)('the form at %i px', (width) => {
+  beforeEach(async () => {
+    await page.setViewportSize({ width, height: 800 });
+  });
+
+  it('is readable', async () => {
+    await toForm();
+    await inspect(page, 'journey-form');
+  });
+
+  it('says beside the field why a URL is refused, and keeps what was typed', async () => {
+    await toForm();
+    await submit('Metadata', 'http://169.254.169.254/latest/meta-data');
+    const field = page.getByLabel('URL to check');
+    await page.locator('[aria-invalid="true"]').waitFor();
+    expect(await field.getAttribute('aria-invalid')).toBe('true');
+    const described = (await field.getAttribute('aria-describedby'))?.split(' ') ?? [];
+    const texts = await Promise.all(described.map((id) => page.locator(`#${id}`).innerText()));
+    expect(texts.join('\n')).toMatch(/public|not allowed|cannot be checked|address/i);
+    expect(await field.inputValue()).toBe('http://169.254.169.254/latest/meta-data');
+    expect(await page.getByLabel('Name').inputValue()).toBe('Metadata');
+    await inspect(page, 'journey-url-refused');
+  });
+
+  it('says what to do when the hand-off is over', async () => {
+    await page.goto(await registrationLink(new Date(Date.now() - 1_000_000)));
+    await page.getByRole('heading', { level: 1 }).waitFor();
+    expect(await page.locator('main').innerText()).toMatch(/Add service/);
+    expect(await page.getByLabel('Name').count()).toBe(0);
+    await inspect(page, 'journey-handoff-expired');
+  });
+});
+
+describe('an attacker', () => {
+  it('cannot show the form or the page in a frame', async () => {
+    const link = await registrationLink();
+    for (const url of [link, PAGE_URL, `${SITE_URL}/`]) {
+      const framing = await (await browser.newContext()).newPage();
+      await framing.route('https://attacker.example/', (route) => route.fulfill({ contentType: 'text/html', body: `<iframe src="${url.replaceAll('&', '&amp;')}"></iframe>` }));
+      await framing.goto('https://attacker.example/');
+      await framing.waitForLoadState('networkidle');
+      expect(framing.frames().slice(1).map((frame) => frame.url())).toEqual(['chrome-error://chromewebdata/']);
+      await framing.context().close();
+    }
+  });
+
+  it('cannot change where the way back leads', async () => {
+    const link = new URL(await registrationLink());
+    link.searchParams.set('callbackUrl', 'https://attacker.example/');
+    const response = await page.goto(link.href);
+    expect(response?.status()).toBeGreaterThanOrEqual(400);
+    expect(await page.locator('a[href*="attacker"]').count()).toBe(0);
+  });
+
+  it('cannot run script through the name of a service', async () => {
+    const script = '<img src=x onerror="document.title=`owned`">';
+    await toForm();
+    await submit(script, target.url('script'));
+    await heading(`${script} is being monitored`).waitFor();
+    for (const url of [undefined, PAGE_URL, `${SITE_URL}/`]) {
+      if (url !== undefined) await page.goto(url);
+      await page.getByText(script).first().waitFor();
+      expect(await page.locator('img').count()).toBe(0);
+      expect(await page.title()).not.toBe('owned');
+    }
+  });
+});
+
+/** A registration link that the app could have made at another time. */
+async function registrationLink(at = new Date()): Promise<string> {
+  const parameters = (await (await fetch(`${SITE_URL}/handoff.json`)).json()) as Record<'cloudId' | 'accountId' | 'triggerUrl' | 'callbackUrl', string>;
+  const { cloudId, accountId, triggerUrl, callbackUrl } = parameters;
+  const subject = { cloudId, accountId, triggerUrl, callbackUrl };
+  const { x = '', d = '' } = siteState('handoff-key.json');
+  const handoff = await signHandoff(subject, { app: `ari:cloud:ecosystem::app/${siteState('site.json')['appId'] ?? ''}`, backendUrl: await backendUrl() }, { kty: 'OKP', crv: 'Ed25519', x, d }, at);
+  return `${await backendUrl()}/register?${new URLSearchParams({ ...subject, handoff }).toString()}`;
+}
+
+async function backendUrl(): Promise<string> {
+  const { headers } = await fetch(`${SITE_URL}/add-service`, { redirect: 'manual' });
+  return (headers.get('location') ?? '').split('/register?')[0] ?? '';
+}
+
+/** Presses Tab until the element with this text, or this id, has the focus. */
+async function tabTo(name: string): Promise<void> {
+  for (let presses = 0; presses < 15; presses += 1) {
+    const reached = await page.evaluate<boolean>(`(({ activeElement: e }) => e !== null && e !== document.body && (e.id === ${JSON.stringify(name)} || e.textContent === ${JSON.stringify(name)}))(document)`);
+    if (reached) return;
+    await page.keyboard.press('Tab');
+  }
+  expect.unreachable(`Tab does not reach ${name}`);
+}
