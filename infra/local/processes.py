@@ -47,8 +47,9 @@ class Processes:
         self.running: list[tuple[str, subprocess.Popen]] = []
 
     def __enter__(self) -> "Processes":
-        signal.signal(signal.SIGTERM, self.interrupt)
-        signal.signal(signal.SIGHUP, self.interrupt)
+        # SIGINT too: a shell starts background jobs with it ignored, and Python then leaves it so.
+        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(name, self.interrupt)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -160,7 +161,7 @@ class Processes:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.check()
-            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=5)
+            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
             try:
                 connection.request("GET", parts.path or "/")
                 connection.getresponse().read()

@@ -16,9 +16,11 @@ HERE = ROOT / "infra" / "local"
 # What each command runs, and the environments it needs. SAM, ministack and checkov pin different botocore versions: kept
 # apart.
 COMMANDS = {
-    "dev": ("dev.py", ["local", "sam"]),
-    "watch": ("watch.py", ["local", "sam"]),
-    "test": ("verify.py", ["local", "sam", "lint"]),
+    "dev": (["dev.py"], ["local", "sam"]),
+    "watch": (["watch.py"], ["local", "sam"]),
+    "test": (["verify.py"], ["local", "sam", "lint"]),
+    "release": (["release.py"], ["local", "sam"]),
+    "bench-start": (["release.py", "bench"], ["local", "sam"]),
 }
 
 
@@ -67,7 +69,7 @@ def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
         print(f"usage: start.py {'|'.join(COMMANDS)}", file=sys.stderr)
         return 2
-    script, venvs = COMMANDS[sys.argv[1]]
+    (script, *arguments), venvs = COMMANDS[sys.argv[1]]
     if lines := missing_prerequisites():
         for line in lines:
             print(f"Missing: {line}", file=sys.stderr)
@@ -79,7 +81,7 @@ def main() -> int:
         print(f"Could not install the tools: {error}", file=sys.stderr)
         return 1
     python = ROOT / ".venv-local" / "bin" / "python"
-    os.execv(python, [str(python), str(HERE / script), *sys.argv[2:]])
+    os.execv(python, [str(python), str(HERE / script), *arguments])
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def main() -> None:
             "CALLBACK_HOSTS": os.environ.get("CALLBACK_HOSTS", ""),
             "MAX_SERVICES_PER_TENANT": "50",
             "MAX_SERVICES_PER_OWNER": "10",
-            "AWS_LAMBDA_LOG_FORMAT": "JSON",
+            "AWS_LAMBDA_LOG_FORMAT": "Text",
             "AWS_LAMBDA_LOG_LEVEL": os.environ.get("AWS_LAMBDA_LOG_LEVEL", "INFO"),
         }
         site = None
@@ -76,7 +76,7 @@ def main() -> None:
         processes.start(
             "cargo lambda watch",
             # Its default address is every interface. No CORS headers: API Gateway adds none either.
-            ["cargo", "lambda", "watch", "--disable-cors", "-A", "127.0.0.1", "-P", port],
+            ["cargo", "lambda", "watch", "--disable-cors", "--timeout", "300", "-A", "127.0.0.1", "-P", port],
             environment,
             cwd=settings.ROOT,
         )
