@@ -165,7 +165,7 @@ describe('UPDATE', () => {
   it('keeps a change once, however often it is carried, and the newest first', async () => {
     await registered();
     const down = { tick: '2026-11-22T10:00:00Z', serviceId: 'aaaabbbbccccdddd', from: 'ALIVE', to: 'DOWN', at: '2026-11-22T10:00:07Z', reason: 'timeout' };
-    const up = { ...down, tick: '2026-11-22T10:05:00Z', from: 'DOWN', to: 'ALIVE', at: '2026-11-22T10:05:02Z', reason: 'recovered' };
+    const up = { ...down, tick: '2026-11-22T10:05:00Z', from: 'DOWN', to: 'ALIVE', at: '2026-11-22T10:05:02Z', reason: 'ok' };
     await site.receive(backend.update(site, '2026-11-22T10:00:00Z', { body: { transitions: [down] } }));
     await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { body: { transitions: [down, up] } }));
     expect((await readOverview()).transitions.map(({ to }) => to)).toEqual(['ALIVE', 'DOWN']);

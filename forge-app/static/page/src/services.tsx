@@ -1,18 +1,9 @@
 import type { Overview } from '../../../src/overview';
 import type { Check, Service, Status } from '../../../src/service';
+import { inWords } from './failures';
 import { atMoment, daysUntil, duration, iso, onDay } from './time';
 
 const ORDER: readonly Status[] = ['DOWN', 'UNKNOWN', 'ALIVE', 'PAUSED'];
-const FAILURES: Readonly<Record<string, string>> = {
-  dns: 'name not found',
-  connect: 'no connection',
-  tls: 'certificate or TLS problem',
-  timeout: 'no answer in time',
-  status: 'unexpected status',
-  body: 'answer broke off',
-  redirect: 'redirect not followed',
-  blocked: 'address not allowed',
-};
 /** From how many days before its end a certificate is worth a second look. */
 const CERTIFICATE_SOON_DAYS = 14;
 
@@ -87,7 +78,7 @@ function Response({ check }: { readonly check: Check | undefined }) {
   const { responseTimeMs, httpStatus, failure } = check;
   const parts = [
     responseTimeMs === undefined ? undefined : `${String(responseTimeMs)} ms`,
-    failure === undefined ? undefined : (FAILURES[failure] ?? failure),
+    failure === undefined ? undefined : inWords(failure),
     httpStatus === undefined ? undefined : `HTTP ${String(httpStatus)}`,
   ];
   return <div>{parts.filter((part) => part !== undefined).join(', ') || '–'}</div>;
