@@ -9,6 +9,7 @@ use url::Url;
 use crate::handoff::{CallbackRule, HandoffRule};
 use crate::id::Kid;
 use crate::key::{Jwks, PublicKey};
+use crate::metrics::Metrics;
 use crate::probe::Policy;
 use crate::tenant::TriggerRule;
 use crate::tick::Period;
@@ -58,6 +59,8 @@ pub struct AddServiceConfig {
     pub wrapping_key_id: String,
     /// Bounds on the number of services.
     pub limits: ServiceLimits,
+    /// `METRICS_NAMESPACE`.
+    pub metrics: Metrics,
 }
 
 /// What `check-services` uses.
@@ -79,6 +82,8 @@ pub struct CheckServicesConfig {
     pub period: Period,
     /// `TENANTS_PER_INVOCATION`.
     pub tenants_per_invocation: usize,
+    /// `METRICS_NAMESPACE`.
+    pub metrics: Metrics,
 }
 
 /// How to log.
@@ -124,6 +129,7 @@ impl AddServiceConfig {
                 per_tenant: number(get, "MAX_SERVICES_PER_TENANT", 50, 1..=50)?,
                 per_owner: number(get, "MAX_SERVICES_PER_OWNER", 10, 1..=50)?,
             },
+            metrics: metrics(get),
         })
     }
 }
@@ -148,6 +154,7 @@ impl CheckServicesConfig {
             bus: required(get, "BUS_NAME")?,
             period: period.ok_or_else(|| error("CHECK_EVERY_MINUTES", "must divide 60"))?,
             tenants_per_invocation: number(get, "TENANTS_PER_INVOCATION", 2_500, 1..=100_000)?,
+            metrics: metrics(get),
         })
     }
 }
@@ -182,6 +189,10 @@ fn number(
     let number = text.parse().ok().filter(|number| range.contains(number));
     number
         .ok_or_else(|| error(variable, format!("must be a number from {} to {}", range.start(), range.end())))
+}
+
+fn metrics(get: Lookup) -> Metrics {
+    Metrics { namespace: get("METRICS_NAMESPACE") }
 }
 
 fn list(get: Lookup, variable: &str) -> Vec<String> {

@@ -19,6 +19,7 @@ pub mod config;
 pub mod handoff;
 pub mod id;
 pub mod key;
+pub mod metrics;
 pub mod page;
 pub mod probe;
 pub mod problem;

@@ -12,6 +12,7 @@ use shared::clock::{Clock, Nonce};
 use shared::config::ServiceLimits;
 use shared::handoff::{Handoff, HandoffRule};
 use shared::key::{MakeKey, Sign};
+use shared::metrics::{Metric, Metrics, RegistrationResult};
 use shared::page;
 use shared::probe::{HttpProbe, Policy};
 use shared::problem::Problem;
@@ -51,11 +52,24 @@ pub struct AddService<S, D, M, K, C> {
     pub clock: C,
     /// Randomness for the `jti` of REGISTER.
     pub nonce: fn() -> Nonce,
+    /// Counts registrations.
+    pub metrics: Metrics,
 }
 
 impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, D, M, K, C> {
     /// One request.
     pub async fn handle(&self, request: Request) -> Response<Body> {
+        let response = self.respond(request).await;
+        let result = match response.status().as_u16() {
+            200..=299 => RegistrationResult::Accepted,
+            400..=499 => RegistrationResult::Refused,
+            _ => RegistrationResult::Failed,
+        };
+        self.metrics.put(Metric::Registrations(result), 1, self.clock.now());
+        response
+    }
+
+    async fn respond(&self, request: Request) -> Response<Body> {
         let format = Format::accepted(request.headers());
         let route =
             request.raw_http_path().rsplit_once('/').is_some_and(|(_, last)| last == "addedMonitorService");

@@ -30,6 +30,7 @@ async fn main() -> Result<(), Error> {
         callbacks: HttpCallbacks::new()?,
         clock: SystemClock,
         nonce: random_nonce,
+        metrics: config.metrics,
     };
     run(service_fn(async |request| Ok::<_, Error>(add_service.handle(request).await))).await
 }

@@ -10,6 +10,7 @@ use shared::config::ServiceLimits;
 use shared::handoff::HandoffRule;
 use shared::key::Sign as _;
 use shared::key::kms::{DeploymentKey, WrappingKey};
+use shared::metrics::Metrics;
 use shared::probe::{HttpProbe, Limits, Policy};
 use shared::store::dynamo::DynamoStore;
 use shared_testing::aws::LocalAws;
@@ -55,6 +56,7 @@ impl World {
             callbacks: HttpCallbacks::new().unwrap(),
             clock: self.clock.clone(),
             nonce: random_nonce,
+            metrics: Metrics::default(),
         }
     }
 
