@@ -18,6 +18,7 @@ use shared::probe::{HttpProbe, Policy};
 use shared::problem::Problem;
 use shared::response::{self, Format};
 use shared::store::Registrations;
+use shared::telemetry::Chain;
 
 mod input;
 mod registration;
@@ -150,7 +151,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
         let problem = error.problem();
         let tenant_id = handoff.tenant_id();
         if problem.status >= 500 {
-            tracing::error!(tenant.id = %tenant_id, error = error as &dyn std::error::Error, "registration failed");
+            tracing::error!(tenant.id = %tenant_id, error = %Chain(error), "registration failed");
         } else {
             tracing::warn!(tenant.id = %tenant_id, %error, "registration not carried out");
         }

@@ -11,6 +11,7 @@ use shared::key::{Jwks, KeyError, Sign};
 use shared::page::{self, FormInput};
 use shared::problem::Problem;
 use shared::response::{self, Format};
+use shared::telemetry::Chain;
 
 /// How long the key set may be cached: short, so that an announced second key is seen within minutes.
 const JWKS_CACHE: &str = "public, max-age=300";
@@ -86,7 +87,7 @@ impl<K: Sign, C: Clock> Register<K, C> {
             }
             Err(error) => {
                 tracing::error!(
-                    error = &error as &dyn std::error::Error,
+                    error = %Chain(&error),
                     "the deployment key's public half is not to be had"
                 );
                 let mut problem = Problem::new(
