@@ -4,38 +4,44 @@
 //! `probe.outcome`). Never logged: keys, tokens, bodies, trigger URLs, query strings, header values.
 
 use std::error::Error;
-use std::fmt;
 
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::config::LogConfig;
 
-/// Installs the process's subscriber. Libraries are heard from `WARN` on; AWS crates print request details below it.
+/// Installs the process's subscriber.
 pub fn init(config: &LogConfig) {
-    let level = config.level.to_ascii_lowercase();
-    let level = if ["trace", "debug", "info", "warn", "error"].contains(&level.as_str()) {
-        level
-    } else {
-        "info".into()
-    };
-    let filter = EnvFilter::new(format!(
-        "warn,shared={level},register={level},add_service={level},check_services={level}"
-    ));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     // Only a second call can fail, and then there is a subscriber already.
-    let _ = if config.plain {
-        subscriber.without_time().try_init()
+    let _ = tracing::subscriber::set_global_default(subscriber(config, std::io::stdout));
+}
+
+/// The subscriber, writing elsewhere. Libraries are heard from `WARN` on: below it AWS crates print requests.
+pub fn subscriber<W>(config: &LogConfig, writer: W) -> impl Subscriber + Send + Sync + use<W>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let level = config.level.to_ascii_lowercase();
+    let level =
+        if ["trace", "debug", "info", "warn", "error"].contains(&level.as_str()) { &level } else { "info" };
+    let ours = ["shared", "register", "add_service", "check_services"].map(|name| format!("{name}={level}"));
+    let layer = fmt::layer().with_target(false).with_writer(writer);
+    let layer = if config.plain {
+        layer.without_time().boxed()
     } else {
-        subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     };
+    tracing_subscriber::registry().with(EnvFilter::new(format!("warn,{}", ours.join(",")))).with(layer)
 }
 
 /// An error with everything that caused it, in one line: `the store refused: service error: AccessDeniedException`.
 #[derive(Debug, Clone, Copy)]
 pub struct Chain<'a>(pub &'a dyn Error);
 
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0)?;
         let mut cause = self.0.source();
         // An error that goes on for ever would be a bug of a library; ten causes tell the story.

@@ -5,5 +5,6 @@
 
 pub mod aws;
 pub mod forge_app;
+pub mod log;
 pub mod target;
 pub mod time;
