@@ -1,0 +1,142 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { build } from 'esbuild';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+
+import { ForgeKvsAPIError } from '../../infra/local/forge-site/src/platform/kvs';
+import type * as App from '../src/index';
+import type { AddServiceResult } from '../src/page-data';
+import { Backend, rfc3339, service } from './support/backend';
+import { kvs, Site } from './support/site';
+
+/**
+ * The app bundled with Atlassian's own packages, not with stand-ins. Below them is the platform's wire: the key-value
+ * store's REST interface and GraphQL, as those packages call them, answered from the stand-in's store.
+ */
+let folder: string;
+let app: typeof App;
+let backend: Backend;
+let site: Site;
+const paths: string[] = [];
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'forge-app-'));
+  const outfile = join(folder, 'index.cjs');
+  Object.assign(globalThis, { __forge_fetch__: platformFetch, __forge_runtime__: runtime(() => site) });
+  await build({ entryPoints: [fileURLToPath(new URL('../src/index.ts', import.meta.url))], outfile, bundle: true, platform: 'node', format: 'cjs', target: 'node20', logLevel: 'error' });
+  app = createRequire(import.meta.url)(outfile) as typeof App;
+});
+
+afterAll(() => {
+  rmSync(folder, { recursive: true });
+});
+
+beforeEach(() => {
+  vi.spyOn(console, 'warn').mockReturnValue();
+  backend = new Backend();
+  site = new Site();
+  site.now = new Date();
+  site.enter(backend);
+  paths.length = 0;
+});
+
+const context = () => ({ installContext: `ari:cloud:jira::site/${site.cloudId}`, installation: { contexts: [{ cloudId: site.cloudId }] } });
+
+async function handoff(): Promise<URLSearchParams> {
+  const answer = (await app.resolve(
+    { call: { functionKey: 'addService', payload: { callbackUrl: 'https://acme.atlassian.net/jira' } }, context: { siteUrl: 'https://acme.atlassian.net' } },
+    { ...context(), principal: { accountId: 'account-of-alice' } },
+  )) as AddServiceResult;
+  if (!answer.ok) throw new Error(answer.problem);
+  return new URL(answer.url).searchParams;
+}
+
+describe('with Atlassian\'s packages, the app', () => {
+  it('registers, updates, and answers repeats', async () => {
+    const given = await handoff();
+    const register = backend.register(site, given.get('handoff') ?? '', { body: { service: service({ owner: given.get('accountId') }) } });
+    expect(await app.callback(register, context())).toEqual({ outputKey: 'ACCEPTED' });
+    expect(await app.callback(register, context())).toEqual({ outputKey: 'DUPLICATE' });
+    const other = backend.register(site, given.get('handoff') ?? '', { body: { service: service({ id: 'eeeeffffgggghhhh', owner: given.get('accountId') }) } });
+    expect(await app.callback(other, context())).toEqual({ outputKey: 'HANDOFF_USED' });
+
+    paths.length = 0;
+    const update = backend.update(site, rfc3339(site.now));
+    expect(await app.callback(update, context())).toEqual({ outputKey: 'ACCEPTED' });
+    expect(paths).toEqual(['/api/v1/get', '/api/v1/get', '/api/v1/set']);
+    expect(await app.callback(update, context())).toEqual({ outputKey: 'DUPLICATE' });
+    const earlier = rfc3339(new Date(site.now.getTime() - 60_000));
+    expect(await app.callback(backend.update(site, earlier), context())).toEqual({ outputKey: 'STALE_TICK' });
+  });
+
+  it('answers RETRY when the platform fails, and forgets before it is uninstalled', async () => {
+    const given = await handoff();
+    const register = backend.register(site, given.get('handoff') ?? '', { body: { service: service({ owner: given.get('accountId') }) } });
+    kvs.beforeOperation = () => {
+      throw new ForgeKvsAPIError({ status: 429, statusText: '' }, { code: 'RATE_LIMIT_EXCEEDED', message: 'too many' });
+    };
+    expect(await app.callback(register, context())).toEqual({ outputKey: 'RETRY' });
+    kvs.beforeOperation = undefined;
+    expect(await app.callback(register, context())).toEqual({ outputKey: 'ACCEPTED' });
+    await app.preUninstall();
+    expect(await app.callback(backend.update(site, rfc3339(site.now)), context())).toEqual({ outputKey: 'UNREGISTERED' });
+  });
+});
+
+it('tsconfig.json lets Forge\'s bundler emit: with "noEmit" its ts-loader fails', () => {
+  expect(readFileSync(new URL('../tsconfig.json', import.meta.url), 'utf8')).not.toContain('noEmit');
+});
+
+interface KvsRequest {
+  readonly key: string;
+  readonly value?: unknown;
+  readonly options?: Parameters<typeof kvs.set>[2];
+}
+
+async function platformFetch(_target: unknown, path: string, init: { body: string }): Promise<Response> {
+  paths.push(path);
+  const body = JSON.parse(init.body) as unknown;
+  if (path.endsWith('/graphql')) return Response.json({ data: { createWebTriggerUrl: { url: site.triggerUrl } } });
+  try {
+    return await answerKvs(path, body as KvsRequest);
+  } catch (error) {
+    if (!(error instanceof ForgeKvsAPIError)) throw error;
+    return Response.json(error.forgeError, { status: error.responseDetails.status });
+  }
+}
+
+async function answerKvs(path: string, { key, value, options }: KvsRequest): Promise<Response> {
+  const found = (stored: unknown) => (stored === undefined ? Response.json({ code: 'KEY_NOT_FOUND', message: 'no such key' }, { status: 404 }) : Response.json({ key, value: stored }));
+  const written = (result?: object) => (result === undefined ? new Response('') : Response.json(result));
+  switch (path) {
+    case '/api/v1/get':
+      return found(await kvs.get(key));
+    case '/api/v1/set':
+      return written(await kvs.set(key, value, options));
+    case '/api/v1/delete':
+      return kvs.delete(key).then(() => written());
+    case '/api/v1/secret/get':
+      return found(await kvs.getSecret(key));
+    case '/api/v1/secret/set':
+      return kvs.setSecret(key, value, options).then(() => written());
+    default:
+      throw new Error(`the platform has no ${path}`);
+  }
+}
+
+/** What Forge's runtime gives to `@forge/api`. */
+function runtime(current: () => Site) {
+  const metrics = { counter: () => ({ incr: () => undefined }), timing: () => ({ measure: () => ({ stop: () => undefined }) }) };
+  return {
+    metrics,
+    contextAri: 'ari:cloud:jira::site/x',
+    lambdaContext: { getRemainingTimeInMillis: () => 55_000 },
+    get appContext() {
+      return { appId: current().app.id, environmentId: 'e', installationId: 'i', appVersion: '1', environmentType: 'DEVELOPMENT', invocationId: 'x', moduleKey: 'm' };
+    },
+  };
+}
