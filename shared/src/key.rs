@@ -56,10 +56,11 @@ pub struct Jwks {
 }
 
 impl PublicKey {
-    /// From the 32 bytes of RFC 8032. A key of small order is refused: it accepts signatures that nobody made.
+    /// From the 32 bytes of RFC 8032. A key of small order is refused: it accepts signatures that nobody made. So is one
+    /// whose coordinate is not reduced: it would be the same key under a second `kid`.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, InvalidKey> {
         let key = VerifyingKey::from_bytes(bytes).map_err(|_| InvalidKey)?;
-        if key.is_weak() { Err(InvalidKey) } else { Ok(Self(key)) }
+        if key.is_weak() || !is_reduced(bytes) { Err(InvalidKey) } else { Ok(Self(key)) }
     }
 
     /// From the DER `SubjectPublicKeyInfo` that KMS returns, 44 bytes.
@@ -110,6 +111,11 @@ impl PublicKey {
     pub fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         self.0.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).is_ok()
     }
+}
+
+/// Whether the y coordinate, little-endian below the sign of x, is less than the field's prime 2^255 - 19.
+fn is_reduced(point: &[u8; 32]) -> bool {
+    point[0] < 0xed || point[1..31].iter().any(|&byte| byte != 0xff) || point[31] & 0x7f != 0x7f
 }
 
 /// A tenant's private key as it is stored: encrypted by KMS under the tenant's context.
