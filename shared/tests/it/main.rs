@@ -4,3 +4,4 @@
 
 mod probe;
 mod rules;
+mod vectors;
