@@ -1,8 +1,10 @@
 """The local AWS: ministack in one process, and the stack that SAM deploys into it."""
 
+import fcntl
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import boto3
@@ -69,11 +71,14 @@ class LocalAws:
 
     def deploy(self, parameters: dict[str, str]) -> dict[str, str]:
         """`sam build` and `sam deploy` of infra/template.yaml. Returns the stack's outputs."""
-        # Ahead of `sam build`, which shows nothing of the minutes that a first compilation takes, and finds it all done.
-        build = ["cargo", "build", "--workspace", "--bins"]
-        self.processes.run("cargo build", build, self.environment(), settings.ROOT)
         built = self.folder / "build"
-        self.sam("build", "--build-dir", built)
+        # One build at a time: cargo-lambda takes the binaries out of the target directory that all share.
+        with (settings.STATE / "build.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Ahead of `sam build`, which shows nothing of the minutes that a first compilation takes, and finds it done.
+            build = ["cargo", "build", "--workspace", "--bins"]
+            self.processes.run("cargo build", build, self.environment(), settings.ROOT)
+            self.sam("build", "--build-dir", built)
         storage = self.client("s3")
         if "artifacts" not in [bucket["Name"] for bucket in storage.list_buckets()["Buckets"]]:
             storage.create_bucket(Bucket="artifacts")
@@ -89,16 +94,18 @@ class LocalAws:
         self.sam("delete", "--no-prompts")
 
     def sam(self, command: str, *arguments: object) -> None:
-        """Runs a SAM command on the stage `local` of samconfig.toml; its output goes to a log of its own."""
-        self.processes.run(
-            f"sam {command}",
-            [settings.ROOT / ".venv-sam" / "bin" / "sam", command]
-            # Named, since SAM would look for it beside the built template.
-            + ["--config-file", settings.ROOT / "samconfig.toml", "--config-env", "local", *arguments],
-            self.environment(),
-            settings.ROOT,
-            self.folder / f"sam-{command}.log",
-        )
+        """Runs a SAM command on the stage `local` of samconfig.toml; of its output only the end of a failure is shown."""
+        log = self.folder / f"sam-{command}.log"
+        log.unlink(missing_ok=True)
+        # Named, since SAM would look for it beside the built template.
+        configuration = ["--config-file", settings.ROOT / "samconfig.toml", "--config-env", "local"]
+        program = settings.ROOT / ".venv-sam" / "bin" / "sam"
+        try:
+            line = [program, command, *configuration, *arguments]
+            self.processes.run(f"sam {command}", line, self.environment(), settings.ROOT, log)
+        except Failed:
+            print(*log.read_text(errors="replace").splitlines()[-40:], sep="\n", file=sys.stderr)
+            raise
 
     def outputs(self) -> dict[str, str]:
         stack = self.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]

@@ -33,11 +33,12 @@ class ForgeSite:
         self.backend_url = backend_url
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / "forge-site.log"
+        self.state = folder / "forge-site"
         self.program = ["node", settings.FORGE_SITE / "dist" / "forge-site.mjs"]
         self.environment = settings.build_environment() | {
             "BACKEND_URL": backend_url,
             "FORGE_SITE_PORT": str(port),
-            "STATE_DIR": str(folder / "forge-site"),
+            "STATE_DIR": str(self.state),
         }
 
     def build(self) -> None:

@@ -45,6 +45,7 @@ class Processes:
 
     def __init__(self) -> None:
         self.running: list[tuple[str, subprocess.Popen]] = []
+        self.ended = False
 
     def __enter__(self) -> "Processes":
         # SIGINT too: a shell starts background jobs with it ignored, and Python then leaves it so.
@@ -56,9 +57,13 @@ class Processes:
         # A second Ctrl-C must not leave half of them running; each is given up on after GRACE_SECONDS anyway.
         for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(name, signal.SIG_IGN)
-        for name, process in reversed(self.running):
-            self.stop(name, process)
-        self.running.clear()
+        self.end_all()
+
+    def end_all(self) -> None:
+        """Ends every child. From now on none can be started, by this thread or another."""
+        self.ended = True
+        while self.running:
+            self.stop(*self.running.pop())
 
     @staticmethod
     def interrupt(*_: object) -> None:
@@ -73,6 +78,8 @@ class Processes:
         cwd: Path | None = None,
     ) -> subprocess.Popen:
         """Starts a server. Its output goes to `log`, or to this terminal without one."""
+        if self.ended:
+            raise Failed(f"{name} is not started any more")
         output = None
         if log:
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -99,12 +106,11 @@ class Processes:
         cwd: Path | None = None,
         log: Path | None = None,
     ) -> None:
-        """Runs a step to its end. Its output goes to this terminal, or to `log`, whose end is shown on failure.
-
-        Raises Failed when the step fails.
-        """
+        """Runs a step to its end; its output goes to this terminal, or to the end of `log`. Raises Failed when it fails."""
+        if self.ended:
+            raise Failed(f"{name} is not started any more")
         with contextlib.ExitStack() as stack:
-            output = stack.enter_context(log.open("wb")) if log else None
+            output = stack.enter_context(log.open("ab")) if log else None
             process = subprocess.Popen(
                 [str(part) for part in command],
                 env=environment,
@@ -116,10 +122,9 @@ class Processes:
             )
         self.running.append((name, process))
         code = process.wait()
-        self.running.remove((name, process))
+        if (name, process) in self.running:
+            self.running.remove((name, process))
         if code:
-            if log:
-                print(*log.read_text(errors="replace").splitlines()[-40:], sep="\n", file=sys.stderr)
             raise Failed(f"{name} failed with exit code {code}: {' '.join(map(str, command))}")
 
     @staticmethod

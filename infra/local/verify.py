@@ -1,9 +1,11 @@
-"""`make test`: every stage that must pass, in an order that fails early. Nothing is skipped."""
+"""`make test`: every stage that must pass. Nothing is skipped."""
 
 import os
 import shutil
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import settings
@@ -19,49 +21,79 @@ LINT = settings.ROOT / ".venv-lint" / "bin"
 
 
 class Verification:
-    """The stages, run one after the other; the first failure ends the run."""
+    """The stages. The first failure ends the run."""
 
     def __init__(self, processes: Processes):
         self.processes = processes
         self.environment = settings.build_environment()
         self.took: list[tuple[str, float]] = []
+        self.printing = threading.Lock()
+        # Where the output of the stage of this thread goes; to the terminal in the main thread.
+        self.output = threading.local()
 
     def stage(self, title: str, action) -> None:
         print(f"\n=== {title}", flush=True)
         started = time.monotonic()
         try:
             action()
+        except Failed as error:
+            raise Failed(f"{title}: {error}") from error
         finally:
             self.took.append((title, time.monotonic() - started))
-            print(f"--- {title}: {self.took[-1][1]:.1f} s", flush=True)
+            with self.printing:
+                if log := getattr(self.output, "log", None):
+                    print(f"\n=== {title}, output:\n{log.read_text(errors='replace')}", end="")
+                print(f"--- {title}: {self.took[-1][1]:.1f} s", flush=True)
+
+    def lane(self, *stages: tuple) -> None:
+        """Stages one after the other beside other lanes; what they print is shown when each ends."""
+        for title, action in stages:
+            self.output.log = FOLDER / f"{title.lower().replace(' ', '-')}.log"
+            self.output.log.parent.mkdir(parents=True, exist_ok=True)
+            self.output.log.touch()
+            self.stage(title, action)
 
     def run(self, *command: object, cwd=settings.ROOT, environment=None) -> None:
-        name = " ".join(str(part) for part in command[:2])
-        self.processes.run(name, list(command), environment or self.environment, cwd)
+        name = " ".join(Path(str(part)).name for part in command[:2])
+        log = getattr(self.output, "log", None)
+        self.processes.run(name, list(command), environment or self.environment, cwd, log)
 
     def debian_packages(self) -> None:
-        # The end-to-end test watches a real nginx.
-        if find_nginx():
+        # The end-to-end tests watch a real nginx, and walk through a real browser.
+        missing = []
+        if not find_nginx():
+            missing.append("nginx-light")
+        if not Path(os.environ.get("CHROMIUM", "/usr/bin/chromium")).exists():
+            missing.append("chromium")
+        if not missing:
             return
         if os.geteuid() != 0:
-            raise Failed("nginx is missing: sudo apt-get install nginx-light")
+            raise Failed(f"missing: sudo apt-get install {' '.join(missing)}")
         quiet = self.environment | {"DEBIAN_FRONTEND": "noninteractive"}
         self.run("apt-get", "update", "-qq", environment=quiet)
-        # The program is wanted, not the service on port 80 that the package would start. Debian's way to say so.
+        # nginx is wanted as a program, not as the service on port 80 that its package starts. Debian's way to say so:
         policy = Path("/usr/sbin/policy-rc.d")
         ours = not policy.exists()
         if ours:
             policy.write_text("#!/bin/sh\nexit 101\n")
             policy.chmod(0o755)
         try:
-            self.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "nginx-light", environment=quiet)
+            self.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, environment=quiet)
         finally:
             if ours:
                 policy.unlink()
 
+    def npm_packages(self) -> None:
+        for folder in (settings.FORGE_APP, settings.FORGE_SITE):
+            ensure_packages(self.processes, folder)
+
     def rust_lints(self) -> None:
         self.run("cargo", "fmt", "--all", "--check")
         self.run("cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings")
+
+    def rust_build(self) -> None:
+        self.run("cargo", "test", "--workspace", "--no-run")
+        self.run("cargo", "build", "--workspace", "--bins")
 
     def rust_tests(self) -> None:
         # The wire tests talk to a DynamoDB, KMS and EventBridge of their own.
@@ -72,19 +104,18 @@ class Verification:
         finally:
             self.processes.end(server)
 
-    def typescript(self, folder) -> None:
-        ensure_packages(self.processes, folder)
-        for script in ("typecheck", "lint", "test"):
+    def npm(self, folder: Path, *scripts: str) -> None:
+        for script in scripts:
             self.run("npm", "run", script, "--silent", cwd=folder)
 
     def template(self) -> None:
         self.run(SAM / "sam", "validate", "--lint")
         self.run(LINT / "cfn-lint", "--config-file", "infra/cfn-lint.yaml")
         self.run(LINT / "checkov", "--config-file", "infra/checkov.yaml", "--file", "infra/template.yaml")
-        self.run(PYTHON, "-m", "pytest", "tests/test_template.py", cwd=LOCAL)
+        self.pytest("not system and not browser")
 
-    def end_to_end(self) -> None:
-        self.run(PYTHON, "-m", "pytest", "tests", "--ignore=tests/test_template.py", cwd=LOCAL)
+    def pytest(self, marks: str) -> None:
+        self.run(PYTHON, "-m", "pytest", "-m", marks, cwd=LOCAL)
 
 
 def find_nginx() -> str | None:
@@ -97,22 +128,46 @@ def main() -> None:
     started = time.monotonic()
     with Processes() as processes:
         verification = Verification(processes)
+        stage, npm, pytest = verification.stage, verification.npm, verification.pytest
+        checks = ("typecheck", "lint", "test")
         passed = False
         try:
-            verification.stage("Debian packages", verification.debian_packages)
-            verification.stage("Template", verification.template)
-            verification.stage("Forge app", lambda: verification.typescript(settings.FORGE_APP))
-            verification.stage("Forge site stand-in", lambda: verification.typescript(settings.FORGE_SITE))
-            verification.stage("Rust format and lints", verification.rust_lints)
-            verification.stage("Rust tests", verification.rust_tests)
-            verification.stage("End to end", verification.end_to_end)
+            stage("Debian packages", verification.debian_packages)
+            stage("npm packages", verification.npm_packages)
+            stage("Rust format and lints", verification.rust_lints)
+            stage("Rust build", verification.rust_build)
+            # The rest mostly waits: for minutes to begin, for timeouts, for a browser. Beside each other it takes half.
+            lanes = [
+                [
+                    ("End to end", lambda: pytest("system")),
+                ],
+                [
+                    ("Rust tests", verification.rust_tests),
+                    ("Template and files", verification.template),
+                ],
+                [
+                    ("Forge app", lambda: npm(settings.FORGE_APP, *checks)),
+                    ("Forge site stand-in", lambda: npm(settings.FORGE_SITE, *checks)),
+                    ("Page in a browser", lambda: npm(settings.FORGE_SITE, "test:page")),
+                    ("Journey in a browser", lambda: pytest("browser")),
+                ],
+            ]
+            with ThreadPoolExecutor(len(lanes)) as executor:
+                running = [executor.submit(verification.lane, *lane) for lane in lanes]
+                try:
+                    for finished in as_completed(running):
+                        finished.result()
+                except BaseException:
+                    # Without their children the other lanes end as well.
+                    processes.end_all()
+                    raise
             passed = True
         finally:
             print("\nstage                          seconds")
             for title, seconds in verification.took:
                 print(f"{title:<30} {seconds:7.1f}")
             print(f"{'all':<30} {time.monotonic() - started:7.1f}")
-            print("PASSED" if passed else f"FAILED: {verification.took[-1][0]}", flush=True)
+            print("PASSED" if passed else "FAILED", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,22 +13,22 @@ from nginx import Nginx, certificate_authority
 from processes import Processes, free_port
 from watch import tick_event
 
-FOLDER = settings.STATE / "test" / "end-to-end"
 PERIOD = timedelta(minutes=1)
 
 
 class Stack:
     """Everything that `make dev` starts, on ports of its own, and an nginx to watch."""
 
-    def __init__(self, processes: Processes):
-        shutil.rmtree(FOLDER, ignore_errors=True)
-        FOLDER.mkdir(parents=True)
-        authority = certificate_authority(FOLDER / "nginx")
-        self.nginx = Nginx(processes, FOLDER / "nginx", free_port(), free_port())
+    def __init__(self, processes: Processes, name: str):
+        self.folder = settings.STATE / "test" / name
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        authority = certificate_authority(self.folder / "nginx")
+        self.nginx = Nginx(processes, self.folder / "nginx", free_port(), free_port())
         # Functions inherit this: the probe trusts the test's certificate authority, and no other.
         trust = {"SSL_CERT_FILE": str(authority)}
-        self.aws = LocalAws(processes, FOLDER, free_port(), keep_state=False, environment=trust)
-        self.site = ForgeSite(processes, FOLDER, free_port(), self.aws.api_url)
+        self.aws = LocalAws(processes, self.folder, free_port(), keep_state=False, environment=trust)
+        self.site = ForgeSite(processes, self.folder, free_port(), self.aws.api_url)
         self.site.build()
         self.nginx.start()
         self.aws.start()
@@ -85,3 +85,18 @@ class Stack:
     def callbacks(self) -> list[dict]:
         """What reached the web trigger, oldest first."""
         return list(reversed(self.site.get("/log.json")["callbacks"]))
+
+    def metrics(self, log_group: str) -> dict[tuple[str, ...], list[float]]:
+        """Values by (metric, dimension values...) that the functions wrote into a log group, an output of the stack."""
+        found: dict[tuple[str, ...], list[float]] = {}
+        logs = self.aws.client("logs").get_paginator("filter_log_events")
+        for page in logs.paginate(logGroupName=self.outputs[log_group], filterPattern='"CloudWatchMetrics"'):
+            for event in page["events"]:
+                line = json.loads(event["message"])
+                for definition in line["_aws"]["CloudWatchMetrics"]:
+                    assert definition["Namespace"] == STACK
+                    for metric in definition["Metrics"]:
+                        for names in definition["Dimensions"]:
+                            key = (metric["Name"], *(line[name] for name in names))
+                            found.setdefault(key, []).append(line[metric["Name"]])
+        return found

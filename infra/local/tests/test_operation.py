@@ -20,6 +20,10 @@ def eventually(what: str, seconds: float, action):
     return result
 
 
+def test_registrations_are_counted(stack: Stack):
+    assert stack.metrics("AddServiceLogGroup") == {("Registrations", "accepted"): [1, 1]}
+
+
 def test_an_update_in_place_keeps_tenants_and_changes_what_it_says(stack: Stack):
     before = stack.outputs
     services = stack.statuses()
