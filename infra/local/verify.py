@@ -140,6 +140,7 @@ def main() -> None:
             lanes = [
                 [
                     ("End to end", lambda: pytest("system")),
+                    ("Journey in a browser", lambda: pytest("browser")),
                 ],
                 [
                     ("Rust tests", verification.rust_tests),
@@ -149,7 +150,6 @@ def main() -> None:
                     ("Forge app", lambda: npm(settings.FORGE_APP, *checks)),
                     ("Forge site stand-in", lambda: npm(settings.FORGE_SITE, *checks)),
                     ("Page in a browser", lambda: npm(settings.FORGE_SITE, "test:page")),
-                    ("Journey in a browser", lambda: pytest("browser")),
                 ],
             ]
             with ThreadPoolExecutor(len(lanes)) as executor:
