@@ -2,6 +2,5 @@
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
 
 mod input;
-mod logs;
 mod registration;
 mod world;

@@ -1,4 +1,8 @@
 //! Every path leaves its line, and no line holds a secret.
+//!
+//! A test binary of its own: `tracing` remembers per process whether a call site has a listener, and tests beside this
+//! one would have it remember that nobody listens.
+#![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
 
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::json;
@@ -9,7 +13,11 @@ use shared::store::dynamo::DynamoStore;
 use shared_testing::forge_app::Reply;
 use shared_testing::log::Log;
 
-use crate::world::{World, json_request};
+#[path = "../it/world.rs"]
+#[expect(dead_code, reason = "shared with the other tests")]
+mod world;
+
+use world::{World, json_request};
 
 #[tokio::test]
 async fn every_path_is_logged_and_no_secret_is() {
