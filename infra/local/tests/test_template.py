@@ -16,7 +16,6 @@ ALLOWED = {
         "WriteOwnLogs": {"logs:CreateLogStream", "logs:PutLogEvents"},
         "StoreTenantsAndServices": {
             "dynamodb:ConditionCheckItem",
-            "dynamodb:DeleteItem",
             "dynamodb:GetItem",
             "dynamodb:PutItem",
             "dynamodb:Query",
@@ -29,13 +28,7 @@ ALLOWED = {
     "CheckServicesRole": {
         "WriteOwnLogs": {"logs:CreateLogStream", "logs:PutLogEvents"},
         "ListActiveTenants": {"dynamodb:Query"},
-        "ReadTenantsAndCommitTicks": {
-            "dynamodb:DeleteItem",
-            "dynamodb:GetItem",
-            "dynamodb:PutItem",
-            "dynamodb:Query",
-            "dynamodb:UpdateItem",
-        },
+        "ReadTenantsAndCommitTicks": {"dynamodb:Query", "dynamodb:UpdateItem"},
         "UnwrapTenantKeys": {"kms:Decrypt"},
         "HandOverRanges": {"events:PutEvents"},
         "KeepFailedEvents": {"sqs:SendMessage"},
