@@ -10,7 +10,7 @@ use crate::handoff::{CallbackRule, HandoffRule};
 use crate::id::Kid;
 use crate::key::{Jwks, PublicKey};
 use crate::metrics::Metrics;
-use crate::probe::Policy;
+use crate::probe::{Check, Policy};
 use crate::tenant::TriggerRule;
 use crate::tick::Period;
 
@@ -82,6 +82,8 @@ pub struct CheckServicesConfig {
     pub period: Period,
     /// `TENANTS_PER_INVOCATION`.
     pub tenants_per_invocation: usize,
+    /// `CANARY_URL`, optional: an endpoint that is up whenever our own side is.
+    pub canary: Option<Check>,
     /// `METRICS_NAMESPACE`.
     pub metrics: Metrics,
 }
@@ -145,8 +147,10 @@ impl CheckServicesConfig {
         let triggers = triggers(get)?;
         let minutes = number(get, "CHECK_EVERY_MINUTES", 5, 1..=60)?;
         let period = i64::try_from(minutes).ok().and_then(Period::from_minutes);
+        let policy = policy(get, &backend_url, &triggers)?;
         Ok(Self {
-            policy: policy(get, &backend_url, &triggers)?,
+            canary: canary(get, &policy)?,
+            policy,
             backend_url,
             triggers,
             table: required(get, "TABLE_NAME")?,
@@ -222,6 +226,11 @@ fn policy(get: Lookup, backend_url: &str, triggers: &TriggerRule) -> Result<Poli
     Ok(if allow_loopback(get)? { policy.allow_loopback() } else { policy })
 }
 
+fn canary(get: Lookup, policy: &Policy) -> Result<Option<Check>, ConfigError> {
+    let url = get("CANARY_URL").map(|text| policy.target(&text)).transpose();
+    Ok(url.map_err(|refusal| error("CANARY_URL", refusal.to_string()))?.map(Check::get))
+}
+
 fn handoffs(get: Lookup) -> Result<HandoffRule, ConfigError> {
     Ok(HandoffRule {
         keys: forge_app_keys(get)?,
@@ -278,6 +287,24 @@ mod tests {
             })
         };
         AddServiceConfig::read(&get)
+    }
+
+    #[test]
+    fn a_canary_is_optional_and_under_the_rule_of_every_target() {
+        let read = |canary: &'static str| {
+            let get = move |name: &str| match name {
+                "BACKEND_URL" => Some("https://backend.example".to_owned()),
+                "CANARY_URL" => Some(canary.to_owned()).filter(|url| !url.is_empty()),
+                "TABLE_NAME" | "WRAPPING_KEY_ID" | "BUS_NAME" => Some("x".to_owned()),
+                _ => None,
+            };
+            CheckServicesConfig::read(&get).map(|config| config.canary)
+        };
+        assert_eq!(read(""), Ok(None));
+        assert_eq!(read("https://canary.example/").unwrap().unwrap().url.as_str(), "https://canary.example/");
+        for bad in ["canary.example", "http://169.254.169.254/", "https://backend.example/"] {
+            assert_eq!(read(bad).unwrap_err().variable, "CANARY_URL", "{bad}");
+        }
     }
 
     #[test]

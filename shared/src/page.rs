@@ -36,6 +36,10 @@ pub struct FormInput {
     pub expected_status: String,
     /// See [`FormInput::name`].
     pub timeout_ms: String,
+    /// See [`FormInput::name`].
+    pub down_after: String,
+    /// See [`FormInput::name`].
+    pub alive_after: String,
 }
 
 #[derive(Template)]
@@ -61,15 +65,18 @@ impl RegisterPage<'_> {
             "method" => "Method",
             "expectedStatus" => "Status codes",
             "timeoutMs" => "Longest wait",
+            "downAfter" => "Down after",
+            "aliveAfter" => "Up again after",
             _ => "Input",
         }
     }
 
     /// The options stay folded until one of them is set or wrong.
     fn shows_options(&self) -> bool {
-        let set = !self.input.expected_status.is_empty() || !self.input.timeout_ms.is_empty();
-        set || self.input.method == "HEAD"
-            || ["method", "expectedStatus", "timeoutMs"].iter().any(|field| self.error(field).is_some())
+        let FormInput { expected_status, timeout_ms, down_after, alive_after, .. } = self.input;
+        let set = [expected_status, timeout_ms, down_after, alive_after].iter().any(|text| !text.is_empty());
+        let fields = ["method", "expectedStatus", "timeoutMs", "downAfter", "aliveAfter"];
+        set || self.input.method == "HEAD" || fields.iter().any(|field| self.error(field).is_some())
     }
 }
 

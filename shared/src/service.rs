@@ -3,6 +3,7 @@
 //! Deliberately absent: what was observed tick by tick; that is `status`, written by another function.
 
 use std::fmt;
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,155 @@ impl fmt::Display for ServiceName {
     }
 }
 
+/// When a service counts as `DOWN`: a failed check in so many of its last checks. Written `2/3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DownAfter {
+    failed: u8,
+    of: u8,
+}
+
+/// When a service that is `DOWN` counts as `ALIVE` again: after so many good checks in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct AliveAfter(u8);
+
+/// The text is no threshold; the message is for the person who typed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidThreshold {
+    /// No [`DownAfter`].
+    #[error("write how many of the last checks, like 2/3, at most 5")]
+    DownAfter,
+    /// No [`AliveAfter`].
+    #[error("give a whole number from 1 to 5")]
+    AliveAfter,
+}
+
+/// How many checks a threshold may look back: what STATE remembers of a service fits in five bits.
+pub const LONGEST_MEMORY: u8 = 5;
+
+impl DownAfter {
+    /// `None` unless 1 <= `failed` <= `of` <= [`LONGEST_MEMORY`].
+    #[must_use]
+    pub fn new(failed: u8, of: u8) -> Option<Self> {
+        (1 <= failed && failed <= of && of <= LONGEST_MEMORY).then_some(Self { failed, of })
+    }
+
+    /// How many failed checks.
+    #[must_use]
+    pub fn failed(self) -> u8 {
+        self.failed
+    }
+
+    /// Among how many.
+    #[must_use]
+    pub fn of(self) -> u8 {
+        self.of
+    }
+}
+
+impl AliveAfter {
+    /// `None` unless 1 <= `checks` <= [`LONGEST_MEMORY`].
+    #[must_use]
+    pub fn new(checks: u8) -> Option<Self> {
+        (1..=LONGEST_MEMORY).contains(&checks).then_some(Self(checks))
+    }
+
+    /// How many good checks.
+    #[must_use]
+    pub fn checks(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for DownAfter {
+    /// The last one.
+    fn default() -> Self {
+        Self { failed: 1, of: 1 }
+    }
+}
+
+impl Default for AliveAfter {
+    /// The first one.
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+impl FromStr for DownAfter {
+    type Err = InvalidThreshold;
+    fn from_str(text: &str) -> Result<Self, InvalidThreshold> {
+        let (failed, of) = text.split_once('/').ok_or(InvalidThreshold::DownAfter)?;
+        let parsed = digit(failed).zip(digit(of)).and_then(|(failed, of)| Self::new(failed, of));
+        parsed.ok_or(InvalidThreshold::DownAfter)
+    }
+}
+
+impl FromStr for AliveAfter {
+    type Err = InvalidThreshold;
+    fn from_str(text: &str) -> Result<Self, InvalidThreshold> {
+        digit(text).and_then(Self::new).ok_or(InvalidThreshold::AliveAfter)
+    }
+}
+
+/// One ASCII digit: `+2` and `02` are typing errors.
+fn digit(text: &str) -> Option<u8> {
+    match text.trim().as_bytes() {
+        [digit @ b'0'..=b'9'] => Some(digit - b'0'),
+        _ => None,
+    }
+}
+
+impl fmt::Display for DownAfter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.failed, self.of)
+    }
+}
+
+impl TryFrom<String> for DownAfter {
+    type Error = InvalidThreshold;
+    fn try_from(text: String) -> Result<Self, InvalidThreshold> {
+        text.parse()
+    }
+}
+
+impl From<DownAfter> for String {
+    fn from(after: DownAfter) -> Self {
+        after.to_string()
+    }
+}
+
+impl TryFrom<u8> for AliveAfter {
+    type Error = InvalidThreshold;
+    fn try_from(checks: u8) -> Result<Self, InvalidThreshold> {
+        Self::new(checks).ok_or(InvalidThreshold::AliveAfter)
+    }
+}
+
+impl From<AliveAfter> for u8 {
+    fn from(after: AliveAfter) -> Self {
+        after.0
+    }
+}
+
+/// How much it takes to change a service's status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Thresholds {
+    /// To `DOWN`.
+    pub down_after: DownAfter,
+    /// From `DOWN` to `ALIVE`.
+    pub alive_after: AliveAfter,
+}
+
+impl Thresholds {
+    /// Whether one check decides either way, so that nothing need be remembered.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Whether a service is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -82,6 +232,8 @@ pub struct Service {
     pub name: ServiceName,
     /// What to request and what to expect.
     pub check: Check,
+    /// How much it takes to change its status.
+    pub thresholds: Thresholds,
     /// Who added it.
     pub owner: Owner,
     /// See [`Activity`].
@@ -93,17 +245,47 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service that nobody has accepted yet.
+    /// A service that nobody has accepted yet, with the default thresholds.
     #[must_use]
     pub fn pending(tenant: &TenantId, name: ServiceName, check: Check, owner: Owner, now: Timestamp) -> Self {
         let id = ServiceId::derive(tenant, check.url.as_str());
-        Self { id, name, check, owner, activity: Activity::Pending, first: None, created_at: now }
+        Self {
+            id,
+            name,
+            check,
+            thresholds: Thresholds::default(),
+            owner,
+            activity: Activity::Pending,
+            first: None,
+            created_at: now,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thresholds_are_small_numbers_and_survive_the_store() {
+        for text in ["1/1", "2/3", "5/5", " 2 / 3 "] {
+            let after: DownAfter = text.parse().unwrap();
+            assert_eq!(after.to_string(), text.replace(' ', ""));
+        }
+        for text in ["", "2", "0/3", "4/3", "2/6", "-1/3", "+2/3", "02/3", "2/3/4", "２/3", "a/b"] {
+            assert_eq!(text.parse::<DownAfter>(), Err(InvalidThreshold::DownAfter), "{text}");
+        }
+        for text in ["", "0", "6", "1.5", "+1", "two"] {
+            assert_eq!(text.parse::<AliveAfter>(), Err(InvalidThreshold::AliveAfter), "{text}");
+        }
+        let asked =
+            Thresholds { down_after: "2/3".parse().unwrap(), alive_after: AliveAfter::new(2).unwrap() };
+        let stored = serde_json::to_string(&asked).unwrap();
+        assert_eq!(stored, r#"{"downAfter":"2/3","aliveAfter":2}"#);
+        assert_eq!(serde_json::from_str::<Thresholds>(&stored).unwrap(), asked);
+        assert!(serde_json::from_str::<Thresholds>(r#"{"downAfter":"9/9"}"#).is_err());
+        assert!(serde_json::from_str::<Thresholds>("{}").unwrap().is_default());
+    }
 
     #[test]
     fn names_are_trimmed_and_bounded() {

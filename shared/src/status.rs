@@ -1,16 +1,20 @@
 //! What a tick makes of its observations. Pure and total: (state, observations) -> (state, transitions).
 //!
+//! [`hold`] decides whether a failure is evidence at all.
+//!
 //! Deliberately absent: errors (a check that fails is data), time (the observation says when), and storage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::ServiceId;
 use crate::probe::Observation;
-use crate::service::{Activity, Service};
+use crate::service::{Activity, LONGEST_MEMORY, Service, Thresholds};
 use crate::tick::Tick;
+
+pub mod hold;
 
 /// What a Jira user sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -22,17 +26,52 @@ pub enum Status {
     Down,
     /// Not checked, by the owner's wish.
     Paused,
-    /// Not checked yet, or only a single unconfirmed failure so far.
+    /// Nothing is known yet: no check, or no failure that counts.
     Unknown,
 }
 
 /// A service's status and when it began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Since {
     /// The status.
     pub status: Status,
     /// When it began.
     pub since: Timestamp,
+    /// The last checks, for thresholds; empty for a service that has the default ones.
+    pub history: History,
+}
+
+/// The last [`LONGEST_MEMORY`] checks of a service: the newest in the lowest bit, set when it failed. A tick that
+/// brought no evidence leaves no trace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct History(u8);
+
+impl History {
+    const MASK: u8 = (1 << LONGEST_MEMORY) - 1;
+
+    /// From what was stored.
+    #[must_use]
+    pub fn from_bits(bits: u8) -> Self {
+        Self(bits & Self::MASK)
+    }
+
+    /// For storing.
+    #[must_use]
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    fn with(self, failed: bool) -> Self {
+        Self::from_bits(self.0 << 1 | u8::from(failed))
+    }
+
+    fn failed_among(self, checks: u8) -> u32 {
+        (self.0 & ((1 << checks) - 1)).count_ones()
+    }
+
+    fn good_in_a_row(self) -> u32 {
+        self.0.trailing_zeros()
+    }
 }
 
 /// One change of status, kept until the Forge app has acknowledged it.
@@ -77,18 +116,19 @@ pub struct State {
 #[must_use]
 pub fn initial(service: &Service) -> Since {
     let alive = service.first.as_ref().filter(|first| first.is_alive());
-    match (service.activity, alive) {
-        (Activity::Paused, _) => Since { status: Status::Paused, since: service.created_at },
-        (_, Some(first)) => Since { status: Status::Alive, since: first.checked_at },
-        (_, None) => Since { status: Status::Unknown, since: service.created_at },
-    }
+    let (status, since) = match (service.activity, alive) {
+        (Activity::Paused, _) => (Status::Paused, service.created_at),
+        (_, Some(first)) => (Status::Alive, first.checked_at),
+        (_, None) => (Status::Unknown, service.created_at),
+    };
+    Since { status, since, history: History::default() }
 }
 
 /// Whether a failure must be confirmed by further attempts before it may count: everything but a service that is
-/// known to be down.
+/// known to be down. With thresholds of its own every failure counts, so every one is confirmed.
 #[must_use]
 pub fn needs_confirmation(state: &State, service: &Service) -> bool {
-    current(state, service).status != Status::Down
+    current(state, service).status != Status::Down || !service.thresholds.is_default()
 }
 
 /// The status a service has in `state`.
@@ -101,13 +141,15 @@ pub fn current(state: &State, service: &Service) -> Since {
 ///
 /// `services` are all services of the tenant that are not pending; a service that is missing there is gone from the
 /// state. `observations` has a confirmed observation per service that was probed; a service without one keeps its
-/// status (a check that could not run is no verdict). Transitions that were acknowledged are dropped.
+/// status (a check that could not run is no verdict). A failure of a service in `doubted` is no evidence either: it
+/// changes nothing, and nothing of it is remembered. Transitions that were acknowledged are dropped.
 #[must_use]
 pub fn advance(
     state: &State,
     tick: Tick,
     services: &[Service],
     observations: &BTreeMap<ServiceId, Observation>,
+    doubted: &BTreeSet<ServiceId>,
 ) -> State {
     let acknowledged =
         |transition: &Transition| state.acked_tick.is_some_and(|acked| transition.tick <= acked);
@@ -118,20 +160,21 @@ pub fn advance(
     let mut next = BTreeMap::new();
     for service in services {
         let before = current(state, service);
-        let after = verdict(before, service, observations.get(&service.id), tick);
-        if let Some((status, at, reason)) = after {
+        let evidence = observations
+            .get(&service.id)
+            .filter(|observation| observation.is_alive() || !doubted.contains(&service.id));
+        let (after, reason) = verdict(before, service, evidence, tick);
+        if after.status != before.status {
             transitions.push(Transition {
                 tick,
                 service_id: service.id.clone(),
                 from: before.status,
-                to: status,
-                at,
-                reason,
+                to: after.status,
+                at: after.since,
+                reason: reason.to_owned(),
             });
-            next.insert(service.id.clone(), Since { status, since: at });
-        } else {
-            next.insert(service.id.clone(), before);
         }
+        next.insert(service.id.clone(), after);
     }
 
     let excess = transitions.len().saturating_sub(MAX_TRANSITIONS);
@@ -146,24 +189,47 @@ pub fn advance(
     }
 }
 
-/// The change that a tick brings to one service, if any: the new status, since when, and why.
+/// Whether the service's verdict is held: what failed is doubted, and its status says otherwise.
+#[must_use]
+pub fn is_held(after: Since, id: &ServiceId, doubted: &BTreeSet<ServiceId>) -> bool {
+    doubted.contains(id) && matches!(after.status, Status::Alive | Status::Unknown)
+}
+
+/// What a tick makes of one service, and why.
 fn verdict(
     before: Since,
     service: &Service,
-    observation: Option<&Observation>,
+    evidence: Option<&Observation>,
     tick: Tick,
-) -> Option<(Status, Timestamp, String)> {
+) -> (Since, &'static str) {
+    let from_tick = |status| Since { status, since: tick.start(), history: History::default() };
     if service.activity == Activity::Paused {
-        return (before.status != Status::Paused)
-            .then(|| (Status::Paused, tick.start(), "paused".to_owned()));
+        let paused = if before.status == Status::Paused { before } else { from_tick(Status::Paused) };
+        return (paused, "paused");
     }
-    let Some(observation) = observation else {
-        return (before.status == Status::Paused)
-            .then(|| (Status::Unknown, tick.start(), "resumed".to_owned()));
+    // A pause ends as if the service were new; the checks from before it say nothing any more.
+    let before = if before.status == Status::Paused { from_tick(Status::Unknown) } else { before };
+    let Some(observation) = evidence else { return (before, "resumed") };
+
+    let is_down = before.status == Status::Down;
+    // Nothing is remembered under default thresholds. What is down without a memory has failed last.
+    let unremembered = is_down && before.history == History::default();
+    let remembered = if unremembered { History::default().with(true) } else { before.history };
+    let history = remembered.with(!observation.is_alive());
+    let Thresholds { down_after, alive_after } = service.thresholds;
+    let status = match observation.failure {
+        None if is_down && history.good_in_a_row() < u32::from(alive_after.checks()) => Status::Down,
+        None => Status::Alive,
+        Some(_) if history.failed_among(down_after.of()) >= u32::from(down_after.failed()) => Status::Down,
+        Some(_) => before.status,
     };
-    let (status, reason) = match observation.failure {
-        None => (Status::Alive, "ok"),
-        Some(failure) => (Status::Down, failure.as_str()),
+    let since = if status == before.status { before.since } else { observation.checked_at };
+    let history = if service.thresholds.is_default() { History::default() } else { history };
+    // Only a pause that ends can leave a reason of its own.
+    let reason = match observation.failure {
+        _ if status == Status::Unknown => "resumed",
+        None => "ok",
+        Some(failure) => failure.as_str(),
     };
-    (before.status != status).then(|| (status, observation.checked_at, reason.to_owned()))
+    (Since { status, since, history }, reason)
 }

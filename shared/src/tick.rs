@@ -77,6 +77,13 @@ impl Tick {
         Ok(self)
     }
 
+    /// How many ticks lie between `last` and this one, none of which came to anything.
+    #[must_use]
+    pub fn missed_since(self, last: Self, period: Period) -> u32 {
+        let ticks = (self.as_second() - last.as_second()).div_euclid(period.duration().as_secs());
+        u32::try_from(ticks - 1).unwrap_or(0)
+    }
+
     /// Whether the following tick has begun at `now`, so that it covers whatever this one left over.
     #[must_use]
     pub fn is_over(self, now: Timestamp, period: Period) -> bool {
@@ -117,6 +124,21 @@ mod tests {
         assert_eq!(tick.timely(at("2026-11-22T10:04:00Z"), five()), Ok(tick));
         assert_eq!(tick.timely(at("2026-11-22T10:15:00Z"), five()), Ok(tick));
         assert_eq!(tick.timely(at("2026-11-22T10:15:01Z"), five()), Err(Untimely::Old));
+    }
+
+    #[test]
+    fn missed_ticks_are_those_in_between() {
+        let tick = |time| Tick::containing(at(time), five());
+        let last = tick("2026-11-22T10:05:00Z");
+        for (now, missed) in [
+            ("2026-11-22T10:00:00Z", 0),
+            ("2026-11-22T10:05:00Z", 0),
+            ("2026-11-22T10:10:00Z", 0),
+            ("2026-11-22T10:15:00Z", 1),
+            ("2026-11-23T10:05:00Z", 287),
+        ] {
+            assert_eq!(tick(now).missed_since(last, five()), missed, "{now}");
+        }
     }
 
     #[test]

@@ -182,6 +182,8 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
                         "method": service.check.method,
                         "expectedStatus": service.check.expected_status,
                         "timeoutMs": service.check.timeout_ms,
+                        "downAfter": service.thresholds.down_after,
+                        "aliveAfter": service.thresholds.alive_after,
                         "status": added.status,
                     }
                 });

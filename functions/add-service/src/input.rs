@@ -9,7 +9,7 @@ use shared::handoff::HandoffParams;
 use shared::page::FormInput;
 use shared::probe::{Check, ExpectedStatus, Method, Policy};
 use shared::problem::{FieldError, Problem};
-use shared::service::ServiceName;
+use shared::service::{AliveAfter, DownAfter, ServiceName, Thresholds};
 
 /// The longest request body, in bytes: a hand-off of 8 KB and a URL of 2 KB, percent-encoded, fit several times.
 pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -29,6 +29,8 @@ pub(crate) struct Fields {
     method: Option<String>,
     expected_status: Option<String>,
     timeout_ms: Option<NumberOrText>,
+    down_after: Option<String>,
+    alive_after: Option<NumberOrText>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -43,6 +45,7 @@ enum NumberOrText {
 pub(crate) struct Wanted {
     pub(crate) name: ServiceName,
     pub(crate) check: Check,
+    pub(crate) thresholds: Thresholds,
 }
 
 impl Fields {
@@ -88,8 +91,11 @@ impl Fields {
                 "url" => &mut fields.url,
                 "method" => &mut fields.method,
                 "expectedStatus" => &mut fields.expected_status,
-                "timeoutMs" => {
-                    if fields.timeout_ms.replace(NumberOrText::Text(value.into_owned())).is_some() {
+                "downAfter" => &mut fields.down_after,
+                "timeoutMs" | "aliveAfter" => {
+                    let field =
+                        if name == "timeoutMs" { &mut fields.timeout_ms } else { &mut fields.alive_after };
+                    if field.replace(NumberOrText::Text(value.into_owned())).is_some() {
                         return Err(malformed(format!("The field {name} is there twice.")));
                     }
                     continue;
@@ -127,15 +133,9 @@ impl Fields {
             url: text(&self.url),
             method: text(&self.method),
             expected_status: text(&self.expected_status),
-            timeout_ms: self.timeout_text(),
-        }
-    }
-
-    fn timeout_text(&self) -> String {
-        match &self.timeout_ms {
-            None => String::new(),
-            Some(NumberOrText::Number(number)) => number.to_string(),
-            Some(NumberOrText::Text(text)) => text.trim().to_owned(),
+            timeout_ms: number_text(self.timeout_ms.as_ref()),
+            down_after: text(&self.down_after),
+            alive_after: number_text(self.alive_after.as_ref()),
         }
     }
 
@@ -156,13 +156,23 @@ impl Fields {
         let expected_status = expected_status
             .map_err(|error| refuse("expectedStatus", format!("{error}, for example 200-299.")))
             .ok();
-        let timeout = self.timeout_text();
+        let timeout = number_text(self.timeout_ms.as_ref());
         let timeout_ms =
             if timeout.is_empty() { Some(Check::DEFAULT_TIMEOUT_MS) } else { timeout.parse().ok() };
         let timeout_ms = timeout_ms.filter(|ms| Check::TIMEOUT_MS.contains(ms));
         if timeout_ms.is_none() {
             refuse("timeoutMs", "Give a whole number from 500 to 10000.".to_owned());
         }
+        let down_after = given(&self.down_after).map_or(Ok(DownAfter::default()), |text| text.parse());
+        let down_after = down_after.map_err(|error| refuse("downAfter", sentence(&error))).ok();
+        let alive_after = match number_text(self.alive_after.as_ref()).as_str() {
+            "" => Ok(AliveAfter::default()),
+            text => text.parse(),
+        };
+        let alive_after = alive_after.map_err(|error| refuse("aliveAfter", sentence(&error))).ok();
+        let thresholds = down_after
+            .zip(alive_after)
+            .map(|(down_after, alive_after)| Thresholds { down_after, alive_after });
         let malformed_elsewhere = !errors.is_empty();
         let mut forbidden = false;
         let url = policy.target(self.url.as_deref().unwrap_or_default().trim());
@@ -170,14 +180,34 @@ impl Fields {
             forbidden = !refusal.is_malformed();
             errors.push(FieldError { field: "url", message: refusal.to_string() });
         });
-        match (name, method, expected_status, timeout_ms, url) {
-            (Some(name), Some(method), Some(expected_status), Some(timeout_ms), Ok(url)) => {
-                Ok(Wanted { name, check: Check { url, method, expected_status, timeout_ms } })
-            }
+        match (name, method, expected_status, timeout_ms, thresholds, url) {
+            (
+                Some(name),
+                Some(method),
+                Some(expected_status),
+                Some(timeout_ms),
+                Some(thresholds),
+                Ok(url),
+            ) => Ok(Wanted { name, check: Check { url, method, expected_status, timeout_ms }, thresholds }),
             _ if forbidden && !malformed_elsewhere => Err(Problem::fields(403, "TARGET_NOT_ALLOWED", errors)),
             _ => Err(Problem::fields(400, "INVALID_INPUT", errors)),
         }
     }
+}
+
+fn number_text(field: Option<&NumberOrText>) -> String {
+    match field {
+        None => String::new(),
+        Some(NumberOrText::Number(number)) => number.to_string(),
+        Some(NumberOrText::Text(text)) => text.trim().to_owned(),
+    }
+}
+
+/// An error's text as a sentence of its own.
+fn sentence(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
+    format!("{}{rest}.", first.to_uppercase())
 }
 
 fn malformed(detail: String) -> Problem {

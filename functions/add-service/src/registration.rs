@@ -164,6 +164,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
                 Some(active) if active.activity != Activity::Pending => active,
                 pending => Service {
                     created_at: pending.map_or(now, |pending| pending.created_at),
+                    thresholds: wanted.thresholds,
                     ..Service::pending(
                         tenant_id,
                         wanted.name.clone(),

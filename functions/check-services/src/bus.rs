@@ -1,27 +1,31 @@
-//! Hands ranges of tenants on to further invocations, over our EventBridge bus.
+//! What goes over our EventBridge bus: ranges of tenants for further invocations, and news for an operator.
 
 use std::future::Future;
 
 use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
+use serde::Serialize;
 
-use crate::event::{CHECK_RANGE, Range, SOURCE};
+use crate::event::{CHECK_RANGE, Range, SOURCE, VERDICTS_HELD, VerdictsHeld};
 
-/// Ranges that could not be published.
+/// Events that could not be published.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
     /// The bus did not take some of them, three times over.
-    #[error("{0} ranges were not taken")]
+    #[error("{0} events were not taken")]
     Rejected(usize),
     /// The call failed.
     #[error("the bus does not answer")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Publishes ranges.
-pub trait PublishRanges: Send + Sync {
-    /// All of them, or an error; some may be published twice, which has one effect.
-    fn publish(&self, ranges: &[Range]) -> impl Future<Output = Result<(), BusError>> + Send;
+/// Publishes events.
+pub trait Publish: Send + Sync {
+    /// Hands on all of them, or an error; some may be published twice, which has one effect.
+    fn ranges(&self, ranges: &[Range]) -> impl Future<Output = Result<(), BusError>> + Send;
+
+    /// Tells whoever listens that verdicts were held.
+    fn held(&self, held: &VerdictsHeld) -> impl Future<Output = Result<(), BusError>> + Send;
 }
 
 /// The real bus.
@@ -41,20 +45,18 @@ impl EventBus {
         Self { client, name }
     }
 
-    fn entry(&self, range: &Range) -> PutEventsRequestEntry {
+    fn entry(&self, detail_type: &str, detail: &impl Serialize) -> PutEventsRequestEntry {
         PutEventsRequestEntry::builder()
             .event_bus_name(&self.name)
             .source(SOURCE)
-            .detail_type(CHECK_RANGE)
-            .detail(serde_json::to_string(range).unwrap_or_default())
+            .detail_type(detail_type)
+            .detail(serde_json::to_string(detail).unwrap_or_default())
             .build()
     }
-}
 
-impl PublishRanges for EventBus {
-    async fn publish(&self, ranges: &[Range]) -> Result<(), BusError> {
-        for batch in ranges.chunks(ENTRIES_PER_CALL) {
-            let mut left: Vec<PutEventsRequestEntry> = batch.iter().map(|range| self.entry(range)).collect();
+    async fn put(&self, entries: &[PutEventsRequestEntry]) -> Result<(), BusError> {
+        for batch in entries.chunks(ENTRIES_PER_CALL) {
+            let mut left = batch.to_vec();
             for _ in 0..3 {
                 let answer = self.client.put_events().set_entries(Some(left.clone())).send().await;
                 let answer = answer.map_err(|error| BusError::Unavailable(Box::new(error)))?;
@@ -74,5 +76,16 @@ impl PublishRanges for EventBus {
             }
         }
         Ok(())
+    }
+}
+
+impl Publish for EventBus {
+    async fn ranges(&self, ranges: &[Range]) -> Result<(), BusError> {
+        let entries: Vec<_> = ranges.iter().map(|range| self.entry(CHECK_RANGE, range)).collect();
+        self.put(&entries).await
+    }
+
+    async fn held(&self, held: &VerdictsHeld) -> Result<(), BusError> {
+        self.put(&[self.entry(VERDICTS_HELD, held)]).await
     }
 }

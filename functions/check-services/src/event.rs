@@ -10,6 +10,8 @@ use shared::tick::{Period, Tick};
 pub const SOURCE: &str = "forge-health";
 /// `detail-type` of a range that is handed on.
 pub const CHECK_RANGE: &str = "CheckRange";
+/// `detail-type` of the news that verdicts were held. Nothing of ours listens to it.
+pub const VERDICTS_HELD: &str = "VerdictsHeld";
 
 /// How often a range may be handed on: each time it gets strictly smaller, and five times cover more tenants than a
 /// tick has time for.
@@ -46,6 +48,17 @@ pub struct Range {
     pub through: Option<TenantId>,
     /// How often it has been handed on.
     pub hop: u8,
+}
+
+/// An invocation held verdicts, because most unrelated hosts failed alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VerdictsHeld {
+    /// At this tick.
+    pub tick: Tick,
+    /// How many tenants have such services.
+    pub tenants: usize,
+    /// How many services keep their last status although they failed.
+    pub services: usize,
 }
 
 impl Event {

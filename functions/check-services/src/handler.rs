@@ -13,7 +13,7 @@ use shared::callback::http::Deliver;
 use shared::clock::{Clock, whole_seconds};
 use shared::id::{ServiceId, TenantId};
 use shared::key::UnwrapKey;
-use shared::probe::Probe;
+use shared::probe::{Check, Probe};
 use shared::store::{Checks, SUSPENDED_FOR, StoreError};
 use shared::tenant::TriggerRule;
 use shared::tick::{Period, Tick};
@@ -22,12 +22,14 @@ pub mod bus;
 pub mod event;
 pub mod key_cache;
 mod tenant_tick;
+mod vantage;
 
 pub use tenant_tick::{Outcome, Sent};
 
-use bus::{BusError, PublishRanges};
-use event::{Event, MAX_HOPS, Range};
+use bus::{BusError, Publish};
+use event::{Event, MAX_HOPS, Range, VerdictsHeld};
 use key_cache::KeyCache;
+use vantage::Vantage;
 
 /// How many tenants are worked on at once. Most of a tenant's time is waiting; memory is bounded by this, not by the
 /// number of tenants.
@@ -69,6 +71,9 @@ pub struct CheckServices<S, U, K, P, B, C> {
     pub tenants_per_invocation: usize,
     /// Waits before the confirming attempts; [`CONFIRM_AFTER`] when deployed.
     pub confirm_after: Vec<Duration>,
+    /// An endpoint that is up whenever our own side is: verdicts are held only when it fails as well. Without one the
+    /// share of failing hosts decides alone.
+    pub canary: Option<Check>,
 }
 
 /// Why an invocation failed: Lambda runs it once more, and tenants that are done stay done.
@@ -100,6 +105,10 @@ pub struct Summary {
     pub poisoned: usize,
     /// Services that were checked.
     pub services: usize,
+    /// Services whose verdict was held.
+    pub held: usize,
+    /// Tenants that have such services.
+    pub tenants_held: usize,
     /// Ranges that were handed on.
     pub handed_on: usize,
     /// Tenants that gave no hope any more.
@@ -112,7 +121,7 @@ where
     U: UnwrapKey,
     K: Deliver,
     P: Probe,
-    B: PublishRanges,
+    B: Publish,
     C: Clock,
 {
     /// One event; `deadline` is when Lambda ends this invocation.
@@ -128,13 +137,14 @@ where
 
         if ids.len() > self.tenants_per_invocation && range.hop < MAX_HOPS {
             let parts = range.split(&ids, self.tenants_per_invocation);
-            self.bus.publish(&parts).await?;
+            self.bus.ranges(&parts).await?;
             tracing::info!(tick = %range.tick, tenants = ids.len(), ranges = parts.len(), "tenants handed on");
             return Ok(Summary { handed_on: parts.len(), ..Summary::default() });
         }
 
         let mut summary = self.check_all(&range, &ids, deadline).await?;
         self.suspend_hopeless(&mut summary).await;
+        self.report_held(range.tick, &summary).await;
         tracing::info!(
             tick = %range.tick,
             tick.lateness_s = lateness_s,
@@ -144,6 +154,7 @@ where
             tenants.failed = summary.failed,
             tenants.poisoned = summary.poisoned,
             services = summary.services,
+            services.held = summary.held,
             ranges = summary.handed_on,
             "tick done"
         );
@@ -158,10 +169,11 @@ where
     ) -> Result<Summary, Failed> {
         // A tenant is started when it is pulled from the list, in order, so the count says which are left.
         let started = AtomicUsize::new(0);
+        let vantage = Vantage::new(&self.probe, self.canary.as_ref());
         let summary = stream::iter(ids)
             .take_while(|_| ready(self.clock.now() + RESERVE < deadline))
             .inspect(|_| _ = started.fetch_add(1, Ordering::Relaxed))
-            .map(async |id| (id, self.check_tenant(id, range.tick).await))
+            .map(async |id| (id, self.check_tenant(id, range.tick, &vantage).await))
             .buffer_unordered(TENANTS_AT_ONCE)
             .fold(Summary::default(), async |summary, (id, outcome)| summary.with(id, outcome))
             .await;
@@ -185,9 +197,28 @@ where
             return Ok(0);
         }
         let rest = range.remainder(started.checked_sub(1).map(|last| &ids[last]));
-        self.bus.publish(&[rest]).await?;
+        self.bus.ranges(&[rest]).await?;
         tracing::warn!(tick = %range.tick, tenants.left = left, "out of time; the rest is handed on");
         Ok(1)
+    }
+
+    /// Held verdicts are somebody's business: ours.
+    async fn report_held(&self, tick: Tick, summary: &Summary) {
+        if summary.held == 0 {
+            return;
+        }
+        let held = VerdictsHeld { tick, tenants: summary.tenants_held, services: summary.held };
+        tracing::error!(
+            %tick,
+            tenants = held.tenants,
+            services = held.services,
+            "verdicts held: most unrelated hosts fail alike, so the fault is probably ours"
+        );
+        // Best effort: the log line has it too, and the tick is done.
+        if let Err(error) = self.bus.held(&held).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(%tick, error, "held verdicts could not be announced");
+        }
     }
 
     async fn suspend_hopeless(&self, summary: &mut Summary) {
@@ -219,6 +250,8 @@ impl Summary {
         match outcome {
             Ok(Outcome::Sent(sent)) => {
                 self.services += sent.services;
+                self.held += sent.held;
+                self.tenants_held += usize::from(sent.held > 0);
                 if sent.answer.is_acceptance() {
                     self.accepted += 1;
                 } else {
@@ -226,7 +259,11 @@ impl Summary {
                 }
                 self.hopeless.extend(sent.give_up.map(|services| (id.clone(), services)));
             }
-            Ok(Outcome::Unsent) => self.not_accepted += 1,
+            Ok(Outcome::Unsent { held }) => {
+                self.held += held;
+                self.tenants_held += usize::from(held > 0);
+                self.not_accepted += 1;
+            }
             Ok(Outcome::Overtaken | Outcome::Nothing) => self.passed_over += 1,
             Err(error @ StoreError::Poisoned(_)) => {
                 tracing::error!(tenant.id = %id, error = &error as &dyn std::error::Error, "tenant passed over");

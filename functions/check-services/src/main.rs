@@ -31,6 +31,7 @@ async fn main() -> Result<(), Error> {
         period: config.period,
         tenants_per_invocation: config.tenants_per_invocation,
         confirm_after: CONFIRM_AFTER.to_vec(),
+        canary: config.canary,
     };
     run(service_fn(async |event: LambdaEvent<Event>| {
         let deadline = event.context.deadline().try_into()?;

@@ -2,10 +2,11 @@
 //!
 //! A kill at any instant is safe: what was not committed is done by the next tick, what was not sent is carried by it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::future::join;
 use futures::stream;
 use jiff::{SignedDuration, Timestamp};
 use shared::callback::http::{Deliver, Patience, deliver};
@@ -15,15 +16,17 @@ use shared::callback::{Answer, Code};
 use shared::clock::{Clock, whole_seconds};
 use shared::id::{ServiceId, TenantId};
 use shared::key::{KeyError, UnwrapKey};
-use shared::probe::{Check, Observation, Probe};
+use shared::probe::{Observation, Probe};
 use shared::service::{Activity, Service};
-use shared::status::{self, State};
+use shared::status::hold::Around;
+use shared::status::{self, State, Status};
 use shared::store::{Checks, Committed, Deliveries, StoreError, Watched};
 use shared::tenant::TenantStatus;
 use shared::tick::Tick;
 
 use crate::CheckServices;
-use crate::bus::PublishRanges;
+use crate::bus::Publish;
+use crate::vantage::Vantage;
 
 /// How many services of one tenant are probed at once: with 50 services that all hang a tenant takes four rounds, and
 /// twenty-five such tenants together reach the probe's bound of 400 sockets.
@@ -40,7 +43,10 @@ pub enum Outcome {
     /// Committed and sent.
     Sent(Sent),
     /// Committed, but the update could not be signed or may not be sent; the next tick carries it.
-    Unsent,
+    Unsent {
+        /// Services whose verdict is held.
+        held: usize,
+    },
     /// Another invocation has this tick, or a later one.
     Overtaken,
     /// Gone, without services, or suspended and not due today.
@@ -56,8 +62,19 @@ pub struct Sent {
     pub not_alive: usize,
     /// All services.
     pub services: usize,
+    /// Services whose verdict is held.
+    pub held: usize,
     /// Whether the tenant has failed for so long that it is to be suspended, with its services.
     pub give_up: Option<Vec<ServiceId>>,
+}
+
+/// What a tick saw of one tenant's services.
+#[derive(Default)]
+struct Seen {
+    /// Per service that was checked.
+    observations: BTreeMap<ServiceId, Observation>,
+    /// Services whose failure is no evidence: most unrelated hosts failed with it.
+    doubted: BTreeSet<ServiceId>,
 }
 
 impl<S, U, K, P, B, C> CheckServices<S, U, K, P, B, C>
@@ -66,11 +83,16 @@ where
     U: UnwrapKey,
     K: Deliver,
     P: Probe,
-    B: PublishRanges,
+    B: Publish,
     C: Clock,
 {
     /// Steps 3 to 5 of a tick.
-    pub(crate) async fn check_tenant(&self, id: &TenantId, tick: Tick) -> Result<Outcome, StoreError> {
+    pub(crate) async fn check_tenant(
+        &self,
+        id: &TenantId,
+        tick: Tick,
+        vantage: &Vantage<'_, P>,
+    ) -> Result<Outcome, StoreError> {
         let Some(watched) = self.store.load(id, self.clock.now()).await? else { return Ok(Outcome::Nothing) };
         if watched.state.last_tick.is_some_and(|last| last >= tick) {
             return Ok(Outcome::Overtaken);
@@ -80,13 +102,14 @@ where
             return Ok(Outcome::Nothing);
         }
 
-        let observations = if suspended { BTreeMap::new() } else { self.observe_all(id, &watched).await };
-        let state = status::advance(&watched.state, tick, &watched.services, &observations);
+        let seen = if suspended { Seen::default() } else { self.observe_all(id, &watched, vantage).await };
+        let state =
+            status::advance(&watched.state, tick, &watched.services, &seen.observations, &seen.doubted);
         if self.store.commit(id, watched.state.last_tick, &state).await? == Committed::Overtaken {
             tracing::info!(tenant.id = %id, %tick, "another invocation has this tick");
             return Ok(Outcome::Overtaken);
         }
-        Ok(self.send(id, &watched, &state, &observations, tick).await)
+        Ok(self.send(id, &watched, &state, &seen, tick).await)
     }
 
     /// A suspended tenant's one tick a day, spread over the day.
@@ -97,12 +120,11 @@ where
         u64::try_from(slot).ok() == id.seed().checked_rem(slots.unsigned_abs())
     }
 
-    async fn observe_all(&self, id: &TenantId, watched: &Watched) -> BTreeMap<ServiceId, Observation> {
+    async fn observe_all(&self, id: &TenantId, watched: &Watched, vantage: &Vantage<'_, P>) -> Seen {
         let active = watched.services.iter().filter(|service| service.activity == Activity::Active);
         stream::iter(active)
             .map(|service| async {
-                let confirm = status::needs_confirmation(&watched.state, service);
-                let observation = self.observe(&service.check, confirm).await;
+                let (observation, doubted) = self.observe(&watched.state, service, vantage).await;
                 if let Some(failure) = observation.failure {
                     tracing::info!(
                         tenant.id = %id,
@@ -110,29 +132,60 @@ where
                         probe.outcome = failure.as_str(),
                         probe.attempts = observation.attempts,
                         probe.response_time_ms = observation.response_time_ms,
+                        verdict.doubted = doubted,
                         "service is not alive"
                     );
                 }
-                (service.id.clone(), observation)
+                (service.id.clone(), observation, doubted)
             })
             .buffer_unordered(SERVICES_AT_ONCE)
-            .collect()
+            .fold(Seen::default(), async |mut seen, (service, observation, doubted)| {
+                if doubted {
+                    seen.doubted.insert(service.clone());
+                }
+                seen.observations.insert(service, observation);
+                seen
+            })
             .await
     }
 
-    /// One check. A failure that would change the status is confirmed by further attempts, each on a fresh connection
-    /// and a while later; one that succeeds is the verdict.
-    async fn observe(&self, check: &Check, confirm: bool) -> Observation {
-        let mut observation = self.probe.probe(check).await;
+    /// One check, and whether its failure is doubted. A failure that would change the status is confirmed by further
+    /// attempts, each on a fresh connection and a while later; one that succeeds is the verdict. What was down before
+    /// says nothing about our own side.
+    async fn observe(
+        &self,
+        state: &State,
+        service: &Service,
+        vantage: &Vantage<'_, P>,
+    ) -> (Observation, bool) {
+        let check = &service.check;
+        let was_down = status::current(state, service).status == Status::Down;
+        let number = (!was_down).then(|| vantage.begin(check));
+        let attempt = async || {
+            let observation = self.probe.probe(check).await;
+            if let Some(number) = number {
+                vantage.note(number, observation.is_alive());
+            }
+            observation
+        };
+        let confirm = status::needs_confirmation(state, service);
         let waits: &[Duration] = if confirm { &self.confirm_after } else { &[] };
+        let mut around = Around::default();
+        let mut observation = attempt().await;
         for (wait, attempts) in waits.iter().zip(2u8..) {
             if observation.is_alive() {
                 break;
             }
             tokio::time::sleep(*wait).await;
-            observation = Observation { attempts, ..self.probe.probe(check).await };
+            let is_last = usize::from(attempts) > waits.len();
+            let look_around =
+                async || if is_last && !was_down { vantage.look_around().await } else { around };
+            let attempted;
+            (attempted, around) = join(attempt(), look_around()).await;
+            observation = Observation { attempts, ..attempted };
         }
-        observation
+        let doubted = number.is_some_and(|number| !observation.is_alive() && vantage.doubts(number, around));
+        (observation, doubted)
     }
 
     async fn send(
@@ -140,31 +193,34 @@ where
         id: &TenantId,
         watched: &Watched,
         state: &State,
-        observations: &BTreeMap<ServiceId, Observation>,
+        seen: &Seen,
         tick: Tick,
     ) -> Outcome {
         let tenant = &watched.tenant;
+        let held =
+            state.services.iter().filter(|(id, since)| status::is_held(**since, id, &seen.doubted)).count();
         if self.triggers.parse(tenant.trigger_url.as_str()).is_err() {
             tracing::error!(tenant.id = %id, "the stored trigger is not allowed (any more); nothing is sent there");
-            return Outcome::Unsent;
+            return Outcome::Unsent { held };
         }
-        let (token, body) = match self.sign(id, watched, state, observations, tick).await {
+        let (token, body) = match self.sign(id, watched, state, seen, tick).await {
             Ok(signed) => signed,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(tenant.id = %id, %tick, error, "the update could not be signed; the next tick carries it");
-                return Outcome::Unsent;
+                return Outcome::Unsent { held };
             }
         };
         let (answer, attempts) =
             deliver(&self.callbacks, &tenant.trigger_url, &token, &body, Patience::UPDATE, id.seed()).await;
 
-        let not_alive = observations.values().filter(|observation| !observation.is_alive()).count();
+        let not_alive = seen.observations.values().filter(|observation| !observation.is_alive()).count();
         tracing::info!(
             tenant.id = %id,
             %tick,
             services = state.services.len(),
             services.not_alive = not_alive,
+            services.held = held,
             transitions = state.transitions.len(),
             callback.answer = answer.name(),
             callback.attempts = attempts,
@@ -181,7 +237,7 @@ where
                 None
             }
         };
-        Outcome::Sent(Sent { answer, not_alive, services: state.services.len(), give_up })
+        Outcome::Sent(Sent { answer, not_alive, services: state.services.len(), held, give_up })
     }
 
     async fn sign(
@@ -189,30 +245,33 @@ where
         id: &TenantId,
         watched: &Watched,
         state: &State,
-        observations: &BTreeMap<ServiceId, Observation>,
+        seen: &Seen,
         tick: Tick,
     ) -> Result<(String, Vec<u8>), KeyError> {
         let tenant = &watched.tenant;
         let now = whole_seconds(self.clock.now());
         let key = self.keys.key(tenant, now).await?;
-        let describe = |service: &'_ Service| {
-            let current = status::current(state, service);
-            (current.status, current.since)
-        };
         let update = Update {
             version: VERSION,
             cloud_id: &tenant.cloud_id,
             tenant_id: id,
             sent_at: now,
             tick,
+            missed_ticks: watched.state.last_tick.map_or(0, |last| tick.missed_since(last, self.period)),
             services: watched
                 .services
                 .iter()
                 .map(|service| {
-                    let (status, since) = describe(service);
-                    let check = observations.get(&service.id);
-                    let url = service.check.url.as_str();
-                    UpdatedService { id: &service.id, name: &service.name, url, status, since, check }
+                    let current = status::current(state, service);
+                    UpdatedService {
+                        id: &service.id,
+                        name: &service.name,
+                        url: service.check.url.as_str(),
+                        status: current.status,
+                        since: current.since,
+                        check: seen.observations.get(&service.id),
+                        held: status::is_held(current, &service.id, &seen.doubted),
+                    }
                 })
                 .collect(),
             transitions: &state.transitions,

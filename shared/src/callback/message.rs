@@ -67,6 +67,9 @@ pub struct Update<'a> {
     pub sent_at: Timestamp,
     /// The sequence number.
     pub tick: Tick,
+    /// How many ticks before this one did not check the tenant; absent when the last one did.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub missed_ticks: u32,
     /// Every service: one that is absent is gone.
     pub services: Vec<UpdatedService<'a>>,
     /// Transitions not yet acknowledged, oldest first.
@@ -92,4 +95,12 @@ pub struct UpdatedService<'a> {
     /// This tick's check, if one was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<&'a Observation>,
+    /// The check failed and is not believed: `status` is the last one that was. Absent otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

@@ -22,8 +22,8 @@ use crate::handoff::RESUME_FOR;
 use crate::id::{CloudId, HandoffId, Owner, ServiceId, TenantId};
 use crate::key::{PublicKey, WrappedKey};
 use crate::probe::{Check, Observation};
-use crate::service::{Activity, Service, ServiceName};
-use crate::status::{Since, State, Status, Transition};
+use crate::service::{Activity, Service, ServiceName, Thresholds};
+use crate::status::{History, Since, State, Status, Transition};
 use crate::tenant::{Tenant, TenantStatus, TriggerUrl};
 use crate::tick::Tick;
 
@@ -56,6 +56,8 @@ struct TenantRecord {
 struct ServiceRecord {
     name: ServiceName,
     check: Check,
+    #[serde(skip_serializing_if = "Thresholds::is_default", default)]
+    thresholds: Thresholds,
     owner: Owner,
     activity: Activity,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -68,6 +70,9 @@ struct ServiceRecord {
 struct StateEntry {
     s: char,
     t: i64,
+    /// The history's bits; absent for a service with the default thresholds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    h: Option<u8>,
 }
 
 #[derive(Serialize, Deserialize, Default)]
@@ -257,6 +262,7 @@ impl DynamoStore {
         let record = ServiceRecord {
             name: service.name.clone(),
             check: service.check.clone(),
+            thresholds: service.thresholds,
             owner: service.owner.clone(),
             activity: service.activity,
             first: service.first.clone(),
@@ -582,6 +588,7 @@ impl Partition {
                 id: ServiceId::derive(&self.tenant, record.check.url.as_str()),
                 name: record.name,
                 check: record.check,
+                thresholds: record.thresholds,
                 owner: record.owner,
                 activity: record.activity,
                 first: record.first,
@@ -622,7 +629,8 @@ impl From<Since> for StateEntry {
             Status::Paused => 'P',
             Status::Unknown => 'U',
         };
-        Self { s, t: since.since.as_second() }
+        let h = (since.history != History::default()).then(|| since.history.bits());
+        Self { s, t: since.since.as_second(), h }
     }
 }
 
@@ -636,7 +644,8 @@ impl TryFrom<StateEntry> for Since {
             'U' => Status::Unknown,
             other => return Err(StoreError::Poisoned(format!("status {other:?}"))),
         };
-        Ok(Self { status, since: Timestamp::from_second(entry.t).map_err(poisoned)? })
+        let since = Timestamp::from_second(entry.t).map_err(poisoned)?;
+        Ok(Self { status, since, history: History::from_bits(entry.h.unwrap_or_default()) })
     }
 }
 

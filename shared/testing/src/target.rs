@@ -1,6 +1,6 @@
 //! An endpoint to monitor, whose health a test switches.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
@@ -19,7 +19,12 @@ pub struct Target {
 impl Target {
     /// Starts one that answers 200.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::start_at(1).await
+    }
+
+    /// Starts one at 127.0.0.`host`: another host as far as anybody can tell.
+    pub async fn start_at(host: u8) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::new(127, 0, 0, host), 0)).await.expect("a free port");
         let target = Self {
             address: listener.local_addr().expect("its address"),
             status: Arc::new(AtomicU16::new(200)),

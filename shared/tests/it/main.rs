@@ -4,4 +4,5 @@
 
 mod probe;
 mod rules;
+mod status;
 mod vectors;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use shared::clock::Clock as _;
 use shared::config::ServiceLimits;
+use shared::id::TenantId;
 use shared::store::Registrations as _;
 use shared_testing::forge_app::ForgeApp;
 
@@ -51,6 +52,11 @@ async fn the_json_event_names_how_to_check() {
         (&service["method"], &service["expectedStatus"], &service["timeoutMs"]),
         (&json!("HEAD"), &json!("200-299,401"), &json!(3000))
     );
+    assert_eq!((&service["downAfter"], &service["aliveAfter"]), (&json!("2/3"), &json!(2)));
+    let tenant_id = TenantId::parse(document(&response)["tenantId"].as_str().unwrap()).unwrap();
+    let stored = world.aws.store().find(&tenant_id, world.clock.now()).await.unwrap().unwrap();
+    assert_eq!(stored.services[0].thresholds.down_after.to_string(), "2/3");
+    assert_eq!(stored.services[0].thresholds.alive_after.checks(), 2);
 }
 
 #[tokio::test]
@@ -85,6 +91,11 @@ async fn each_wrong_field_has_its_message_and_nothing_is_stored() {
         ("timeoutMs", json!(499)),
         ("timeoutMs", json!(10_001)),
         ("timeoutMs", json!("soon")),
+        ("downAfter", json!("3/2")),
+        ("downAfter", json!("6/6")),
+        ("downAfter", json!("twice")),
+        ("aliveAfter", json!(0)),
+        ("aliveAfter", json!("6")),
     ] {
         let mut wish = world.open_wish("a");
         wish[field] = value.clone();
@@ -132,7 +143,7 @@ async fn requests_that_are_none_of_ours_get_a_clear_refusal() {
 async fn a_form_field_that_is_there_twice_or_is_not_utf_8_is_refused() {
     let world = World::start().await;
     let function = open_function(&world);
-    for body in ["name=a&name=b", "timeoutMs=1&timeoutMs=2"] {
+    for body in ["name=a&name=b", "timeoutMs=1&timeoutMs=2", "aliveAfter=1&aliveAfter=1"] {
         let response = function
             .handle(changed(FORM, |event| {
                 event["body"] = json!(body);

@@ -6,4 +6,5 @@ mod deliveries;
 mod ranges;
 mod records;
 mod ticks;
+mod verdicts;
 mod world;

@@ -18,7 +18,7 @@ async fn too_many_tenants_are_handed_on_as_ranges_that_cover_each_once() {
     let summary = world.tick(&function).await;
     assert_eq!((summary.handed_on, summary.accepted), (3, 0));
 
-    let ranges = world.ranges.0.lock().unwrap().clone();
+    let ranges = world.bus.ranges.lock().unwrap().clone();
     // At least once, and in any order: each tenant is still told once.
     for range in ranges.iter().rev().chain(&ranges) {
         function.handle(Event::Range { detail: range.clone() }, world.deadline()).await.unwrap();
@@ -35,7 +35,7 @@ async fn what_there_is_no_time_for_is_handed_on_until_the_next_tick_covers_it() 
     let soon = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_secs(44);
     let summary = function.handle(world.scheduled(), soon).await.unwrap();
     assert_eq!((summary.accepted, summary.handed_on), (0, 1));
-    let rest = world.ranges.0.lock().unwrap()[0].clone();
+    let rest = world.bus.ranges.lock().unwrap()[0].clone();
     assert_eq!((rest.hop, rest.after.clone()), (1, None));
     let summary = function.handle(Event::Range { detail: rest.clone() }, world.deadline()).await.unwrap();
     assert_eq!(summary.accepted, 1);

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use check_services::bus::{BusError, PublishRanges};
-use check_services::event::{Event, Range};
+use check_services::bus::{BusError, Publish};
+use check_services::event::{Event, Range, VerdictsHeld};
 use check_services::key_cache::KeyCache;
 use check_services::{CheckServices, Summary};
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ use shared::id::{Owner, ServiceId};
 use shared::key::kms::WrappingKey;
 use shared::key::{KeyContext, MakeKey as _, PublicKey, Sign as _};
 use shared::probe::{Check, HttpProbe, Limits, Policy};
-use shared::service::{Service, ServiceName};
+use shared::service::{Service, ServiceName, Thresholds};
 use shared::store::dynamo::DynamoStore;
 use shared::store::{Checks as _, Entered, Entry, Registrations as _, Watched};
 use shared::tenant::{Tenant, TenantStatus, TriggerRule};
@@ -25,15 +25,27 @@ use shared_testing::target::Target;
 use shared_testing::time::FixedClock;
 
 pub(crate) type Deployed =
-    CheckServices<DynamoStore, WrappingKey, HttpCallbacks, HttpProbe<FixedClock>, Ranges, FixedClock>;
+    CheckServices<DynamoStore, WrappingKey, HttpCallbacks, HttpProbe<FixedClock>, Bus, FixedClock>;
 
-/// Notes what is handed on. The real bus is driven in the end-to-end test.
+/// Notes what is published. The real bus is driven in the end-to-end test.
 #[derive(Clone, Default)]
-pub(crate) struct Ranges(pub(crate) Arc<Mutex<Vec<Range>>>);
+pub(crate) struct Bus {
+    pub(crate) ranges: Arc<Mutex<Vec<Range>>>,
+    pub(crate) held: Arc<Mutex<Vec<VerdictsHeld>>>,
+    pub(crate) deaf: Arc<Mutex<bool>>,
+}
 
-impl PublishRanges for Ranges {
-    async fn publish(&self, ranges: &[Range]) -> Result<(), BusError> {
-        self.0.lock().unwrap().extend_from_slice(ranges);
+impl Publish for Bus {
+    async fn ranges(&self, ranges: &[Range]) -> Result<(), BusError> {
+        self.ranges.lock().unwrap().extend_from_slice(ranges);
+        Ok(())
+    }
+
+    async fn held(&self, held: &VerdictsHeld) -> Result<(), BusError> {
+        if *self.deaf.lock().unwrap() {
+            return Err(BusError::Rejected(1));
+        }
+        self.held.lock().unwrap().push(held.clone());
         Ok(())
     }
 }
@@ -43,7 +55,7 @@ pub(crate) struct World {
     pub(crate) clock: FixedClock,
     pub(crate) app: ForgeApp,
     pub(crate) target: Target,
-    pub(crate) ranges: Ranges,
+    pub(crate) bus: Bus,
     deployment_key: PublicKey,
 }
 
@@ -56,7 +68,7 @@ impl World {
             app: ForgeApp::start(&deployment_key).await,
             target: Target::start().await,
             clock: FixedClock::at("2026-11-22T10:05:01Z"),
-            ranges: Ranges::default(),
+            bus: Bus::default(),
             aws,
             deployment_key,
         }
@@ -84,18 +96,24 @@ impl World {
                 self.clock.clone(),
             )
             .unwrap(),
-            bus: self.ranges.clone(),
+            bus: self.bus.clone(),
             clock: self.clock.clone(),
             issuer: BACKEND_URL.to_owned(),
             triggers: TriggerRule { hosts: vec![], allow_loopback: true },
             period: Period::from_minutes(5).unwrap(),
             tenants_per_invocation: 2_500,
             confirm_after: vec![Duration::from_millis(1); 2],
+            canary: None,
         }
     }
 
     /// Stores an active service of the app as add-service would, and gives the app the tenant's key.
     pub(crate) async fn add(&self, app: &ForgeApp, path: &str) -> ServiceId {
+        self.add_service(app, &self.target.url(path), Thresholds::default()).await
+    }
+
+    /// The same for any URL, named like it.
+    pub(crate) async fn add_service(&self, app: &ForgeApp, url: &str, thresholds: Thresholds) -> ServiceId {
         let (store, now) = (self.aws.store(), self.clock.now());
         let tenant_id = app.tenant_id();
         let found = store.find(&tenant_id, now).await.unwrap();
@@ -104,11 +122,10 @@ impl World {
             Some(found) => found.tenant,
             None => self.new_tenant(app).await,
         };
-        let check = Check::get(
-            Policy::public(vec![], vec![]).allow_loopback().target(&self.target.url(path)).unwrap(),
-        );
-        let name = ServiceName::parse(path).unwrap();
-        let service = Service::pending(&tenant_id, name, check, Owner::parse("owner-1").unwrap(), now);
+        let check = Check::get(Policy::public(vec![], vec![]).allow_loopback().target(url).unwrap());
+        let name = ServiceName::parse(url.rsplit('/').next().unwrap()).unwrap();
+        let owner = Owner::parse("owner-1").unwrap();
+        let service = Service { thresholds, ..Service::pending(&tenant_id, name, check, owner, now) };
         let entry = Entry {
             tenant: &tenant,
             found_count,
