@@ -6,7 +6,7 @@ use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use serde::Serialize;
 
-use crate::event::{CHECK_RANGE, Range, SOURCE, VERDICTS_HELD, VerdictsHeld};
+use crate::event::{CHECK_RANGE, Range, SOURCE, STATUS_CHANGED, StatusChanged, VERDICTS_HELD, VerdictsHeld};
 
 /// Events that could not be published.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,9 @@ pub trait Publish: Send + Sync {
 
     /// Tells whoever listens that verdicts were held.
     fn held(&self, held: &VerdictsHeld) -> impl Future<Output = Result<(), BusError>> + Send;
+
+    /// Tells whoever listens which services changed their status.
+    fn changes(&self, changes: &[StatusChanged]) -> impl Future<Output = Result<(), BusError>> + Send;
 }
 
 /// The real bus.
@@ -87,5 +90,10 @@ impl Publish for EventBus {
 
     async fn held(&self, held: &VerdictsHeld) -> Result<(), BusError> {
         self.put(&[self.entry(VERDICTS_HELD, held)]).await
+    }
+
+    async fn changes(&self, changes: &[StatusChanged]) -> Result<(), BusError> {
+        let entries: Vec<_> = changes.iter().map(|change| self.entry(STATUS_CHANGED, change)).collect();
+        self.put(&entries).await
     }
 }

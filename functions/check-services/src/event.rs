@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use shared::id::TenantId;
+use shared::id::{CloudId, TenantId};
+use shared::service::ServiceName;
+use shared::status::Transition;
 use shared::store::TenantRange;
 use shared::tick::{Period, Tick};
 
@@ -12,6 +14,8 @@ pub const SOURCE: &str = "forge-health";
 pub const CHECK_RANGE: &str = "CheckRange";
 /// `detail-type` of the news that verdicts were held. Nothing of ours listens to it.
 pub const VERDICTS_HELD: &str = "VerdictsHeld";
+/// `detail-type` of a change of status. Nothing of ours listens to it.
+pub const STATUS_CHANGED: &str = "ServiceStatusChanged";
 
 /// How often a range may be handed on: each time it gets strictly smaller, and five times cover more tenants than a
 /// tick has time for.
@@ -59,6 +63,21 @@ pub struct VerdictsHeld {
     pub tenants: usize,
     /// How many services keep their last status although they failed.
     pub services: usize,
+}
+
+/// A service changed its status. No URL: it may hold what only its owner should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusChanged {
+    /// The site.
+    pub cloud_id: CloudId,
+    /// The tenant.
+    pub tenant_id: TenantId,
+    /// The service's name.
+    pub service_name: ServiceName,
+    /// The transition, as the Forge app is told.
+    #[serde(flatten)]
+    pub transition: Transition,
 }
 
 impl Event {

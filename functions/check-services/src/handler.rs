@@ -9,12 +9,15 @@ use futures::StreamExt as _;
 use futures::future::ready;
 use futures::stream;
 use jiff::{SignedDuration, Timestamp};
+use shared::callback::Answer;
 use shared::callback::http::Deliver;
 use shared::clock::{Clock, whole_seconds};
 use shared::id::{ServiceId, TenantId};
 use shared::key::UnwrapKey;
+use shared::metrics::{CallbackResult, CheckOutcome, Metric, Metrics};
 use shared::probe::{Check, Probe};
 use shared::store::{Checks, SUSPENDED_FOR, StoreError};
+use shared::telemetry::Chain;
 use shared::tenant::TriggerRule;
 use shared::tick::{Period, Tick};
 
@@ -24,7 +27,7 @@ pub mod key_cache;
 mod tenant_tick;
 mod vantage;
 
-pub use tenant_tick::{Outcome, Sent};
+pub use tenant_tick::{Done, Outcome};
 
 use bus::{BusError, Publish};
 use event::{Event, MAX_HOPS, Range, VerdictsHeld};
@@ -38,6 +41,9 @@ const TENANTS_AT_ONCE: usize = 64;
 /// No tenant is started later than this before the Lambda deadline: a check with its confirmations takes at most
 /// 37 s, and a callback is sent after it.
 const RESERVE: SignedDuration = SignedDuration::from_secs(45);
+
+/// Lambda never hands out an event past its deadline; `cargo lambda watch` counts its deadline from 1970.
+const WITHOUT_DEADLINE: SignedDuration = SignedDuration::from_secs(300);
 
 /// When a failure is confirmed: two further attempts within seven seconds.
 pub const CONFIRM_AFTER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
@@ -74,6 +80,8 @@ pub struct CheckServices<S, U, K, P, B, C> {
     /// An endpoint that is up whenever our own side is: verdicts are held only when it fails as well. Without one the
     /// share of failing hosts decides alone.
     pub canary: Option<Check>,
+    /// Counts checks, callbacks and delays.
+    pub metrics: Metrics,
 }
 
 /// Why an invocation failed: Lambda runs it once more, and tenants that are done stay done.
@@ -97,6 +105,14 @@ pub struct Summary {
     pub accepted: usize,
     /// Tenants whose update was not accepted or not sent.
     pub not_accepted: usize,
+    /// Those of them whose app refuses for good.
+    pub refused: usize,
+    /// Checks that found a service alive.
+    pub alive: usize,
+    /// Checks that did not.
+    pub not_alive: usize,
+    /// Tenants that there was no time for.
+    pub left_over: usize,
     /// Tenants that another invocation had, or that had nothing to do.
     pub passed_over: usize,
     /// Tenants for which the store failed.
@@ -128,6 +144,7 @@ where
     pub async fn handle(&self, event: Event, deadline: Timestamp) -> Result<Summary, Failed> {
         let range = event.range(self.period);
         let now = self.clock.now();
+        let deadline = if deadline > now { deadline } else { now + WITHOUT_DEADLINE };
         if let Err(error) = range.tick.timely(now, self.period) {
             tracing::error!(tick = %range.tick, %error, "tick refused");
             return Ok(Summary::default());
@@ -145,6 +162,7 @@ where
         let mut summary = self.check_all(&range, &ids, deadline).await?;
         self.suspend_hopeless(&mut summary).await;
         self.report_held(range.tick, &summary).await;
+        self.count(&summary, lateness_s);
         tracing::info!(
             tick = %range.tick,
             tick.lateness_s = lateness_s,
@@ -182,7 +200,8 @@ where
         if started == ids.len() {
             return Ok(summary);
         }
-        self.hand_on_rest(range, ids, started).await.map(|handed_on| Summary { handed_on, ..summary })
+        let handed_on = self.hand_on_rest(range, ids, started).await?;
+        Ok(Summary { left_over: ids.len() - started, handed_on, ..summary })
     }
 
     /// Step 6: the tenants that there is no time for.
@@ -202,6 +221,22 @@ where
         Ok(1)
     }
 
+    fn count(&self, summary: &Summary, lateness_s: i64) {
+        let now = self.clock.now();
+        for (metric, value) in [
+            (Metric::TickLateness, usize::try_from(lateness_s).unwrap_or(0)),
+            (Metric::TenantsLeftOver, summary.left_over),
+            (Metric::VerdictsHeld, summary.held),
+            (Metric::Checks(CheckOutcome::Alive), summary.alive),
+            (Metric::Checks(CheckOutcome::Down), summary.not_alive),
+            (Metric::Callbacks(CallbackResult::Accepted), summary.accepted),
+            (Metric::Callbacks(CallbackResult::Refused), summary.refused),
+            (Metric::Callbacks(CallbackResult::Failed), summary.not_accepted - summary.refused),
+        ] {
+            self.metrics.put(metric, value, now);
+        }
+    }
+
     /// Held verdicts are somebody's business: ours.
     async fn report_held(&self, tick: Tick, summary: &Summary) {
         if summary.held == 0 {
@@ -216,8 +251,7 @@ where
         );
         // Best effort: the log line has it too, and the tick is done.
         if let Err(error) = self.bus.held(&held).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(%tick, error, "held verdicts could not be announced");
+            tracing::error!(%tick, error = %Chain(&error), "held verdicts could not be announced");
         }
     }
 
@@ -237,8 +271,7 @@ where
                     tracing::warn!(tenant.id = %id, "tenant suspended: its app has not answered for long");
                 }
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(tenant.id = %id, error, "tenant could not be suspended");
+                    tracing::error!(tenant.id = %id, error = %Chain(&error), "tenant could not be suspended");
                 }
             }
         }
@@ -248,30 +281,27 @@ where
 impl Summary {
     fn with(mut self, id: &TenantId, outcome: Result<Outcome, StoreError>) -> Self {
         match outcome {
-            Ok(Outcome::Sent(sent)) => {
-                self.services += sent.services;
-                self.held += sent.held;
-                self.tenants_held += usize::from(sent.held > 0);
-                if sent.answer.is_acceptance() {
+            Ok(Outcome::Done(done)) => {
+                self.services += done.services;
+                self.alive += done.alive;
+                self.not_alive += done.not_alive;
+                self.held += done.held;
+                self.tenants_held += usize::from(done.held > 0);
+                if done.answer.as_ref().is_some_and(Answer::is_acceptance) {
                     self.accepted += 1;
                 } else {
                     self.not_accepted += 1;
                 }
-                self.hopeless.extend(sent.give_up.map(|services| (id.clone(), services)));
-            }
-            Ok(Outcome::Unsent { held }) => {
-                self.held += held;
-                self.tenants_held += usize::from(held > 0);
-                self.not_accepted += 1;
+                self.refused += usize::from(done.answer.as_ref().is_some_and(Answer::is_refusal));
+                self.hopeless.extend(done.give_up.map(|services| (id.clone(), services)));
             }
             Ok(Outcome::Overtaken | Outcome::Nothing) => self.passed_over += 1,
             Err(error @ StoreError::Poisoned(_)) => {
-                tracing::error!(tenant.id = %id, error = &error as &dyn std::error::Error, "tenant passed over");
+                tracing::error!(tenant.id = %id, error = %Chain(&error), "tenant passed over");
                 self.poisoned += 1;
             }
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(tenant.id = %id, error, "tenant could not be checked");
+                tracing::error!(tenant.id = %id, error = %Chain(&error), "tenant could not be checked");
                 self.failed += 1;
             }
         }

@@ -32,6 +32,7 @@ async fn main() -> Result<(), Error> {
         tenants_per_invocation: config.tenants_per_invocation,
         confirm_after: CONFIRM_AFTER.to_vec(),
         canary: config.canary,
+        metrics: config.metrics,
     };
     run(service_fn(async |event: LambdaEvent<Event>| {
         let deadline = event.context.deadline().try_into()?;

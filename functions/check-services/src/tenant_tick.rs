@@ -21,11 +21,13 @@ use shared::service::{Activity, Service};
 use shared::status::hold::Around;
 use shared::status::{self, State, Status};
 use shared::store::{Checks, Committed, Deliveries, StoreError, Watched};
+use shared::telemetry::Chain;
 use shared::tenant::TenantStatus;
 use shared::tick::Tick;
 
 use crate::CheckServices;
 use crate::bus::Publish;
+use crate::event::StatusChanged;
 use crate::vantage::Vantage;
 
 /// How many services of one tenant are probed at once: with 50 services that all hang a tenant takes four rounds, and
@@ -40,25 +42,22 @@ const FAILING_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// What became of a tenant at a tick.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Committed and sent.
-    Sent(Sent),
-    /// Committed, but the update could not be signed or may not be sent; the next tick carries it.
-    Unsent {
-        /// Services whose verdict is held.
-        held: usize,
-    },
+    /// Committed, and sent if it could be.
+    Done(Done),
     /// Another invocation has this tick, or a later one.
     Overtaken,
     /// Gone, without services, or suspended and not due today.
     Nothing,
 }
 
-/// A delivery.
+/// A tenant whose tick is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sent {
-    /// The app's answer.
-    pub answer: Answer,
-    /// Services that are not alive, of all.
+pub struct Done {
+    /// The app's answer; `None` when the update could not be signed or may not be sent. The next tick carries it.
+    pub answer: Option<Answer>,
+    /// Checks that found a service alive.
+    pub alive: usize,
+    /// Checks that did not.
     pub not_alive: usize,
     /// All services.
     pub services: usize,
@@ -75,6 +74,17 @@ struct Seen {
     observations: BTreeMap<ServiceId, Observation>,
     /// Services whose failure is no evidence: most unrelated hosts failed with it.
     doubted: BTreeSet<ServiceId>,
+}
+
+impl Seen {
+    fn not_alive(&self) -> usize {
+        self.observations.values().filter(|observation| !observation.is_alive()).count()
+    }
+
+    /// Services whose verdict is held in `state`.
+    fn held(&self, state: &State) -> usize {
+        state.services.iter().filter(|(id, since)| status::is_held(**since, id, &self.doubted)).count()
+    }
 }
 
 impl<S, U, K, P, B, C> CheckServices<S, U, K, P, B, C>
@@ -109,7 +119,19 @@ where
             tracing::info!(tenant.id = %id, %tick, "another invocation has this tick");
             return Ok(Outcome::Overtaken);
         }
-        Ok(self.send(id, &watched, &state, &seen, tick).await)
+        let (sent, ()) =
+            join(self.send(id, &watched, &state, &seen, tick), self.announce(id, &watched, &state, tick))
+                .await;
+        let (answer, give_up) = sent.map_or((None, None), |(answer, give_up)| (Some(answer), give_up));
+        let not_alive = seen.not_alive();
+        Ok(Outcome::Done(Done {
+            answer,
+            alive: seen.observations.len() - not_alive,
+            not_alive,
+            services: state.services.len(),
+            held: seen.held(&state),
+            give_up,
+        }))
     }
 
     /// A suspended tenant's one tick a day, spread over the day.
@@ -195,32 +217,28 @@ where
         state: &State,
         seen: &Seen,
         tick: Tick,
-    ) -> Outcome {
+    ) -> Option<(Answer, Option<Vec<ServiceId>>)> {
         let tenant = &watched.tenant;
-        let held =
-            state.services.iter().filter(|(id, since)| status::is_held(**since, id, &seen.doubted)).count();
         if self.triggers.parse(tenant.trigger_url.as_str()).is_err() {
             tracing::error!(tenant.id = %id, "the stored trigger is not allowed (any more); nothing is sent there");
-            return Outcome::Unsent { held };
+            return None;
         }
         let (token, body) = match self.sign(id, watched, state, seen, tick).await {
             Ok(signed) => signed,
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(tenant.id = %id, %tick, error, "the update could not be signed; the next tick carries it");
-                return Outcome::Unsent { held };
+                tracing::error!(tenant.id = %id, %tick, error = %Chain(&error), "the update could not be signed; the next tick carries it");
+                return None;
             }
         };
         let (answer, attempts) =
             deliver(&self.callbacks, &tenant.trigger_url, &token, &body, Patience::UPDATE, id.seed()).await;
 
-        let not_alive = seen.observations.values().filter(|observation| !observation.is_alive()).count();
         tracing::info!(
             tenant.id = %id,
             %tick,
             services = state.services.len(),
-            services.not_alive = not_alive,
-            services.held = held,
+            services.not_alive = seen.not_alive(),
+            services.held = seen.held(state),
             transitions = state.transitions.len(),
             callback.answer = answer.name(),
             callback.attempts = attempts,
@@ -232,12 +250,35 @@ where
             }
             Err(error) => {
                 // What was to be noted is noted at the next tick: the app answers a repetition with DUPLICATE.
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(tenant.id = %id, %tick, error, "the app's answer could not be stored");
+                tracing::error!(tenant.id = %id, %tick, error = %Chain(&error), "the app's answer could not be stored");
                 None
             }
         };
-        Outcome::Sent(Sent { answer, not_alive, services: state.services.len(), held, give_up })
+        Some((answer, give_up))
+    }
+
+    /// Publishes this tick's transitions for whoever listens on the bus. Best effort: the Forge app is told by UPDATE.
+    async fn announce(&self, id: &TenantId, watched: &Watched, state: &State, tick: Tick) {
+        let changes: Vec<_> = state
+            .transitions
+            .iter()
+            .filter(|transition| transition.tick == tick)
+            .filter_map(|transition| {
+                let service = watched.services.iter().find(|service| service.id == transition.service_id)?;
+                Some(StatusChanged {
+                    cloud_id: watched.tenant.cloud_id.clone(),
+                    tenant_id: id.clone(),
+                    service_name: service.name.clone(),
+                    transition: transition.clone(),
+                })
+            })
+            .collect();
+        if changes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.bus.changes(&changes).await {
+            tracing::warn!(tenant.id = %id, %tick, error = %Chain(&error), "changes of status could not be announced");
+        }
     }
 
     async fn sign(
@@ -334,7 +375,7 @@ where
 
     fn report(id: &TenantId, tick: Tick, answer: &Answer) {
         match answer {
-            Answer::App(Code::BadRequest | Code::TooLarge | Code::Unauthorized | Code::KeyConflict) => {
+            refusal if refusal.is_refusal() => {
                 tracing::error!(tenant.id = %id, %tick, callback.answer = answer.name(), "the app refuses our callback");
             }
             Answer::Platform { status, .. } => {

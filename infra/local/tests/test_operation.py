@@ -24,6 +24,16 @@ def test_registrations_are_counted(stack: Stack):
     assert stack.metrics("AddServiceLogGroup") == {("Registrations", "accepted"): [1, 1]}
 
 
+def test_rounds_of_checks_are_counted(stack: Stack):
+    rounds = stack.metrics("CheckServicesLogGroup")
+    # Seconds after the slot; the tests' own ticks may be a minute off either way.
+    assert all(-60 <= lateness <= 120 for lateness in rounds[("TickLateness",)])
+    assert sum(rounds[("Checks", "alive")]) >= 4
+    assert sum(rounds[("Checks", "down")]) >= 2
+    assert sum(rounds[("Callbacks", "accepted")]) >= 3
+    assert ("Callbacks", "refused") not in rounds
+
+
 def test_an_update_in_place_keeps_tenants_and_changes_what_it_says(stack: Stack):
     before = stack.outputs
     services = stack.statuses()

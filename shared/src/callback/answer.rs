@@ -71,6 +71,12 @@ impl Answer {
         matches!(self, Self::App(Code::Accepted | Code::Duplicate))
     }
 
+    /// Whether the app will not accept the same callback whenever it is sent: a fault of set-up, and an alarm.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::App(Code::BadRequest | Code::TooLarge | Code::Unauthorized | Code::KeyConflict))
+    }
+
     /// Whether the same bytes may be accepted a little later.
     #[must_use]
     pub fn is_worth_a_retry(&self) -> bool {

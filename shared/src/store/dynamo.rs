@@ -444,6 +444,8 @@ impl Checks for DynamoStore {
         found: Option<Tick>,
         state: &State,
     ) -> Result<Committed, StoreError> {
+        const SET: &str = "SET lastTick = :tick, services = :services, transitions = :transitions, \
+                           transitionsDropped = :dropped";
         // Only what a commit owns: the acknowledgement and the delivery record may have been written since the read,
         // which is eventually consistent, and must survive.
         let entries: BTreeMap<&ServiceId, StateEntry> =
@@ -453,16 +455,19 @@ impl Checks for DynamoStore {
             .update_item()
             .table_name(&self.table)
             .set_key(Some(Self::key(tenant_pk(tenant), "STATE")))
-            .update_expression(
-                "SET lastTick = :tick, services = :services, transitions = :transitions, \
-                 transitionsDropped = :dropped REMOVE expires_at",
-            )
+            .update_expression(match found {
+                Some(_) => format!("{SET} REMOVE expires_at"),
+                None => format!("{SET} REMOVE expires_at, ackedTick, failingSince, goneSince"),
+            })
             .expression_attribute_values(":tick", value(&state.last_tick)?)
             .expression_attribute_values(":services", value(&entries)?)
             .expression_attribute_values(":transitions", value(&state.transitions)?)
             .expression_attribute_values(":dropped", value(&state.transitions_dropped)?);
         let update = match found {
-            None => update.condition_expression("attribute_not_exists(lastTick)"),
+            // Only a STATE that has expired, and that DynamoDB has not deleted yet, is passed over when read.
+            None => {
+                update.condition_expression("attribute_not_exists(lastTick) OR attribute_exists(expires_at)")
+            }
             Some(found) => update
                 .condition_expression("lastTick = :found")
                 .expression_attribute_values(":found", value(&found)?),

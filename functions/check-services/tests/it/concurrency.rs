@@ -88,6 +88,7 @@ async fn death_after_commit_and_before_send_loses_nothing() {
         tenants_per_invocation: deployed.tenants_per_invocation,
         confirm_after: deployed.confirm_after,
         canary: deployed.canary,
+        metrics: deployed.metrics,
     };
     tokio::select! {
         _ = dying.handle(world.scheduled(), world.deadline()) => unreachable!("it never comes back"),

@@ -157,3 +157,25 @@ async fn nobody_is_suspended_for_a_fault_that_many_share() {
     world.next_tick(&function).await;
     assert_eq!(world.watched(&world.app).await.unwrap().tenant.status, TenantStatus::Suspended);
 }
+
+#[tokio::test]
+async fn a_forgotten_tenant_that_registers_again_begins_anew() {
+    let world = World::with_one_service().await;
+    let function = world.function();
+    world.app.answer_always(Reply::Platform(404));
+    world.tick(&function).await;
+    world.clock.advance(24 * 3600);
+    world.tick(&function).await;
+    world.clock.advance(31 * 24 * 3600);
+    // Nothing was deleted yet: every item is still there, expired.
+    world.add(&world.app, "a").await;
+    world.app.answer_next(vec![Reply::Platform(404)]);
+    world.tick(&function).await;
+    let watched = world.watched(&world.app).await.unwrap();
+    assert_eq!((watched.tenant.status, watched.state.acked_tick), (TenantStatus::Active, None));
+    assert_eq!(
+        watched.deliveries.failing_since,
+        Some(shared::clock::Clock::now(&world.clock)),
+        "since now, not since then"
+    );
+}

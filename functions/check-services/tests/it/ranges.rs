@@ -45,6 +45,16 @@ async fn what_there_is_no_time_for_is_handed_on_until_the_next_tick_covers_it() 
     let summary = function.handle(Event::Range { detail: tired }, soon).await.unwrap();
     assert_eq!(summary.handed_on, 0);
     world.clock.advance(300);
+    let soon = soon + jiff::SignedDuration::from_secs(300);
     let summary = function.handle(Event::Range { detail: rest }, soon).await.unwrap();
     assert_eq!(summary.handed_on, 0);
+}
+
+#[tokio::test]
+async fn a_deadline_that_has_passed_is_none() {
+    // `cargo lambda watch` counts the milliseconds of its deadline from 1970.
+    let world = World::with_one_service().await;
+    let long_ago = "1970-01-01T00:10:00Z".parse().unwrap();
+    let summary = world.function().handle(world.scheduled(), long_ago).await.unwrap();
+    assert_eq!((summary.accepted, summary.handed_on, summary.left_over), (1, 0, 0));
 }

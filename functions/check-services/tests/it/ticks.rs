@@ -155,3 +155,40 @@ async fn what_the_app_did_not_take_is_told_again_with_the_next_tick() {
     let state = world.watched(&world.app).await.unwrap().state;
     assert_eq!(state.services.values().next().unwrap().status, Status::Down);
 }
+
+#[tokio::test]
+async fn a_change_of_status_is_published_and_a_deaf_bus_changes_nothing() {
+    let world = World::with_one_service().await;
+    let function = world.function();
+    world.tick(&function).await;
+    world.target.answer(500);
+    world.next_tick(&function).await;
+    world.next_tick(&function).await;
+    let published = world.bus.changes.lock().unwrap().clone();
+    let told: Vec<_> = published.iter().map(|change| serde_json::to_value(change).unwrap()).collect();
+    assert_eq!(told.len(), 2);
+    assert_eq!(
+        (&told[1]["from"], &told[1]["to"], &told[1]["reason"]),
+        (&json!("ALIVE"), &json!("DOWN"), &json!("status"))
+    );
+    assert_eq!((&told[1]["serviceName"], &told[1]["tenantId"]), (&json!("a"), &json!(world.app.tenant_id())));
+    assert!(!told[1].to_string().contains("http"), "{}", told[1]);
+
+    *world.bus.deaf.lock().unwrap() = true;
+    world.target.answer(200);
+    assert_eq!(world.next_tick(&function).await.accepted, 1);
+    assert_eq!(world.app.received("UPDATE")[3].body["transitions"][0]["to"], "ALIVE");
+}
+
+#[tokio::test]
+async fn a_round_is_counted() {
+    let world = World::with_one_service().await;
+    let function = world.function();
+    world.add(&world.app, "b").await;
+    let summary = world.tick(&function).await;
+    assert_eq!((summary.alive, summary.not_alive, summary.refused), (2, 0, 0));
+    world.target.answer(500);
+    world.app.answer_next(vec![Reply::Code(401, "UNAUTHORIZED")]);
+    let summary = world.next_tick(&function).await;
+    assert_eq!((summary.alive, summary.not_alive, summary.not_accepted, summary.refused), (0, 2, 1, 1));
+}

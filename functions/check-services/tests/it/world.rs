@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use check_services::bus::{BusError, Publish};
-use check_services::event::{Event, Range, VerdictsHeld};
+use check_services::event::{Event, Range, StatusChanged, VerdictsHeld};
 use check_services::key_cache::KeyCache;
 use check_services::{CheckServices, Summary};
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use shared::clock::Clock as _;
 use shared::id::{Owner, ServiceId};
 use shared::key::kms::WrappingKey;
 use shared::key::{KeyContext, MakeKey as _, PublicKey, Sign as _};
+use shared::metrics::Metrics;
 use shared::probe::{Check, HttpProbe, Limits, Policy};
 use shared::service::{Service, ServiceName, Thresholds};
 use shared::store::dynamo::DynamoStore;
@@ -32,6 +33,7 @@ pub(crate) type Deployed =
 pub(crate) struct Bus {
     pub(crate) ranges: Arc<Mutex<Vec<Range>>>,
     pub(crate) held: Arc<Mutex<Vec<VerdictsHeld>>>,
+    pub(crate) changes: Arc<Mutex<Vec<StatusChanged>>>,
     pub(crate) deaf: Arc<Mutex<bool>>,
 }
 
@@ -46,6 +48,14 @@ impl Publish for Bus {
             return Err(BusError::Rejected(1));
         }
         self.held.lock().unwrap().push(held.clone());
+        Ok(())
+    }
+
+    async fn changes(&self, changes: &[StatusChanged]) -> Result<(), BusError> {
+        if *self.deaf.lock().unwrap() {
+            return Err(BusError::Rejected(changes.len()));
+        }
+        self.changes.lock().unwrap().extend_from_slice(changes);
         Ok(())
     }
 }
@@ -104,6 +114,7 @@ impl World {
             tenants_per_invocation: 2_500,
             confirm_after: vec![Duration::from_millis(1); 2],
             canary: None,
+            metrics: Metrics::default(),
         }
     }
 
