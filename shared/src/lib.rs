@@ -16,6 +16,7 @@ pub mod aws;
 pub mod callback;
 pub mod clock;
 pub mod config;
+pub mod gateway;
 pub mod handoff;
 pub mod id;
 pub mod key;

@@ -1,14 +1,14 @@
 //! Composes and runs `add-service`.
 
 use add_service::AddService;
-use lambda_http::{Error, run, service_fn};
+use lambda_http::{Error, service_fn};
 use shared::callback::http::HttpCallbacks;
 use shared::clock::{SystemClock, random_nonce};
 use shared::config::{AddServiceConfig, LogConfig};
 use shared::key::kms::{DeploymentKey, WrappingKey};
 use shared::probe::{HttpProbe, Limits};
 use shared::store::dynamo::DynamoStore;
-use shared::{aws, telemetry};
+use shared::{aws, gateway, telemetry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -32,5 +32,5 @@ async fn main() -> Result<(), Error> {
         nonce: random_nonce,
         metrics: config.metrics,
     };
-    run(service_fn(async |request| Ok::<_, Error>(add_service.handle(request).await))).await
+    gateway::run(service_fn(async |request| Ok::<_, Error>(add_service.handle(request).await))).await
 }

@@ -1,12 +1,12 @@
 //! Composes and runs `register`.
 
 use aws_sdk_kms::Client as Kms;
-use lambda_http::{Error, run, service_fn};
+use lambda_http::{Error, service_fn};
 use register::Register;
 use shared::clock::SystemClock;
 use shared::config::{LogConfig, RegisterConfig};
 use shared::key::kms::DeploymentKey;
-use shared::{aws, telemetry};
+use shared::{aws, gateway, telemetry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -21,5 +21,5 @@ async fn main() -> Result<(), Error> {
         deployment_key: DeploymentKey::new(kms, config.deployment_key_id),
         clock: SystemClock,
     };
-    run(service_fn(async |request| Ok::<_, Error>(register.handle(request).await))).await
+    gateway::run(service_fn(async |request| Ok::<_, Error>(register.handle(request).await))).await
 }
