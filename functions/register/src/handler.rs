@@ -18,6 +18,9 @@ const JWKS_CACHE: &str = "public, max-age=300";
 /// The stylesheet changes only with a deployment.
 const STYLE_CACHE: &str = "public, max-age=3600";
 
+/// The parameters of a link from Jira.
+const FIELDS: [&str; 5] = ["cloudId", "accountId", "triggerUrl", "callbackUrl", "handoff"];
+
 /// Answers the three routes.
 pub struct Register<K, C> {
     /// Rules for hand-offs.
@@ -44,26 +47,33 @@ impl<K: Sign, C: Clock> Register<K, C> {
 
     fn page(&self, request: &Request, format: Format) -> Response<Body> {
         let query = request.query_string_parameters();
-        let get = |name: &str| query.first(name).map(ToOwned::to_owned);
-        let params = HandoffParams {
-            cloud_id: get("cloudId"),
-            account_id: get("accountId"),
-            trigger_url: get("triggerUrl"),
-            callback_url: get("callbackUrl"),
-            handoff: get("handoff"),
-        };
+        // What is there twice is not of its form: which of the two somebody else looked at could differ.
+        let twice = FIELDS.into_iter().filter(|name| query.all(name).is_some_and(|values| values.len() > 1));
+        let twice: Vec<_> = twice.collect();
+        let [cloud_id, account_id, trigger_url, callback_url, handoff] =
+            FIELDS.map(|name| query.first(name).map(ToOwned::to_owned));
+        let params = HandoffParams { cloud_id, account_id, trigger_url, callback_url, handoff };
         let now = self.clock.now();
-        let read = self.handoffs.read(&params, now).and_then(|handoff| {
-            // A late hand-off only resumes what it is bound to, and that is a form that was sent before.
-            if handoff.is_late(now) { Err(HandoffError::Expired) } else { Ok(handoff) }
-        });
+        let read = if twice.is_empty() {
+            self.handoffs.read(&params, now)
+        } else {
+            Err(HandoffError::Malformed(twice))
+        };
+        // A late hand-off only resumes what it is bound to, and that is a form that was sent before.
+        let read = read.and_then(
+            |handoff| {
+                if handoff.is_late(now) { Err(HandoffError::Expired) } else { Ok(handoff) }
+            },
+        );
         match read {
             Ok(handoff) => {
+                let linked = handoff.callback_url.as_ref();
                 let input = FormInput {
                     cloud_id: handoff.cloud_id.to_string(),
                     account_id: handoff.owner.to_string(),
                     trigger_url: handoff.trigger_url.as_str().to_owned(),
-                    callback_url: params.callback_url.unwrap_or_default(),
+                    // One that may not be linked may not fill the page either.
+                    callback_url: linked.and(params.callback_url).unwrap_or_default(),
                     handoff: handoff.token.clone().unwrap_or_default(),
                     ..FormInput::default()
                 };

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use shared::callback::http::HttpCallbacks;
 use shared::clock::{Clock as _, random_nonce};
 use shared::config::ServiceLimits;
+use shared::gateway;
 use shared::handoff::HandoffRule;
 use shared::key::Sign as _;
 use shared::key::kms::{DeploymentKey, WrappingKey};
@@ -84,7 +85,7 @@ pub(crate) fn json_request(body: &Value) -> Request {
 pub(crate) fn changed(event: &str, change: impl FnOnce(&mut Value)) -> Request {
     let mut event: Value = serde_json::from_str(event).unwrap();
     change(&mut event);
-    lambda_http::request::from_str(&event.to_string()).unwrap()
+    gateway::read(&event.to_string()).unwrap()
 }
 
 /// Replaces texts in a base64 form body.

@@ -1,10 +1,13 @@
 //! register with the sample events and a deployment key in the local AWS.
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
 
+mod bounds;
+
 use lambda_http::{Body, Request, Response};
 use register::Register;
 use serde_json::{Value, json};
 use shared::clock::Clock as _;
+use shared::gateway;
 use shared::handoff::{CallbackRule, HandoffRule};
 use shared::key::kms::DeploymentKey;
 use shared::key::{Jwks, PublicKey, Sign as _};
@@ -20,7 +23,7 @@ const JWKS: &str = include_str!("../../../../events/register/jwks.json");
 fn request(event: &str, change: impl FnOnce(&mut Value)) -> Request {
     let mut event: Value = serde_json::from_str(event).unwrap();
     change(&mut event);
-    lambda_http::request::from_str(&event.to_string()).unwrap()
+    gateway::read(&event.to_string()).unwrap()
 }
 
 fn open_rule() -> HandoffRule {
