@@ -1,4 +1,4 @@
-"""Entry point of `make dev`, `make watch` and `make test`: installs the pinned tools into `.venv-*`, then hands over.
+"""Entry point of `make dev`, `make watch`, `make test` and others: installs the pinned tools into `.venv-*`, then hands over.
 
 Runs on the system's Python with its standard library alone. Deliberately absent: anything that talks to the local AWS.
 """
@@ -19,6 +19,7 @@ COMMANDS = {
     "dev": (["dev.py"], ["local", "sam"]),
     "watch": (["watch.py"], ["local", "sam"]),
     "test": (["verify.py"], ["local", "sam", "lint"]),
+    "chaos": (["chaos.py"], ["local"]),
     "release": (["release.py"], ["local", "sam"]),
     "bench-start": (["release.py", "bench"], ["local", "sam"]),
 }

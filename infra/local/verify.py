@@ -112,7 +112,7 @@ class Verification:
         self.run(SAM / "sam", "validate", "--lint")
         self.run(LINT / "cfn-lint", "--config-file", "infra/cfn-lint.yaml")
         self.run(LINT / "checkov", "--config-file", "infra/checkov.yaml", "--file", "infra/template.yaml")
-        self.pytest("not system and not browser")
+        self.pytest("not system and not browser and not kills")
 
     def pytest(self, marks: str) -> None:
         self.run(PYTHON, "-m", "pytest", "-m", marks, cwd=LOCAL)
@@ -145,6 +145,7 @@ def main() -> None:
                 [
                     ("Rust tests", verification.rust_tests),
                     ("Template and files", verification.template),
+                    ("Kill tests", lambda: pytest("kills")),
                 ],
                 [
                     ("Forge app", lambda: npm(settings.FORGE_APP, *checks)),

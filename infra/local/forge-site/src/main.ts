@@ -4,8 +4,8 @@
  *     node dist/forge-site.mjs        serves the site
  *     node dist/forge-site.mjs keys   prints the app's public JWKS, for the backend's ForgeAppPublicKey
  *
- * Environment: STATE_DIR, and for serving BACKEND_URL, FORGE_SITE_PORT (8900) and CHECK_EVERY_MINUTES (1, as the
- * local stack has it). Binds 127.0.0.1 only.
+ * Environment: STATE_DIR, and for serving BACKEND_URL, FORGE_SITE_PORT (8900), FORGE_SITE_ORIGIN (that port) and
+ * CHECK_EVERY_MINUTES (1, as the local stack has it). Binds 127.0.0.1 only.
  */
 import { createServer } from 'node:http';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -30,7 +30,7 @@ function serveSite(state: StateFolder): void {
   const port = Number(process.env['FORGE_SITE_PORT'] ?? '8900');
   const backendUrl = normalizeBackendUrl(process.env['BACKEND_URL']);
   if (backendUrl === undefined) fail('BACKEND_URL must be an https URL, or http on 127.0.0.1');
-  const origin = `http://127.0.0.1:${String(port)}`;
+  const origin = process.env['FORGE_SITE_ORIGIN'] ?? `http://127.0.0.1:${String(port)}`;
   const identity = state.identity();
   install({
     cloudId: identity.cloudId,

@@ -1,0 +1,1 @@
+"""What `make chaos` and its short version in the tests are made of."""
