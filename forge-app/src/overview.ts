@@ -1,5 +1,5 @@
 import type { Service, Transition } from './service';
-import { readReport, readTrust } from './store';
+import { readReport, readTrust, type RegisteredService } from './store';
 
 /** How far before its registration the tick of a report may lie that already lists a service, in seconds. */
 const REGISTRATION_LAG_S = 60;
@@ -13,7 +13,7 @@ export interface Overview {
   readonly owners: Readonly<Record<string, string>>;
   /** Newest first. */
   readonly transitions: readonly Transition[];
-  /** When the last report or registration came in. */
+  /** When the last report came in; before the first one, the oldest registration that waits for it. */
   readonly heardAt?: number | undefined;
   /** The tick of the last report. */
   readonly tick?: number | undefined;
@@ -28,13 +28,17 @@ export async function readOverview(): Promise<Overview> {
   const pending = trust.registered.filter(
     ({ service, registeredAt }) => !listed.has(service.id) && registeredAt + REGISTRATION_LAG_S > (report?.tick ?? 0),
   );
-  const heard = [report?.receivedAt, ...trust.registered.map(({ registeredAt }) => registeredAt)].filter((at) => at !== undefined);
   return {
     registered: true,
     services: [...(report?.services ?? []), ...pending.map(({ service }) => service)],
     owners: trust.owners,
     transitions: report?.transitions ?? [],
-    heardAt: heard.length === 0 ? undefined : Math.max(...heard),
+    heardAt: report?.receivedAt ?? oldest(trust.registered),
     tick: report?.tick,
   };
+}
+
+/** A registration proves that somebody came by, not that anything is checked: none makes what was heard before look newer. */
+function oldest(registered: readonly RegisteredService[]): number | undefined {
+  return registered.length === 0 ? undefined : Math.min(...registered.map(({ registeredAt }) => registeredAt));
 }

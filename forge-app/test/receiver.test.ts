@@ -2,8 +2,9 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { readOverview } from '../src/overview';
 import { readReport, readTrust } from '../src/store';
+import { isSilent } from '../static/page/src/silence';
 import { signingKey } from '../verifier/test/signing';
-import { Backend, rfc3339, service } from './support/backend';
+import { Backend, rfc3339, seconds, service } from './support/backend';
 import { kvs, newApp, Site } from './support/site';
 
 let backend: Backend;
@@ -196,6 +197,34 @@ describe('UPDATE', () => {
       throw new Error('the store is gone');
     };
     expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z'))).toBe('RETRY');
+  });
+});
+
+describe('silence', () => {
+  const CHECK_EVERY_MINUTES = 5;
+  const silent = async () => isSilent(await readOverview(), seconds(site.now), CHECK_EVERY_MINUTES);
+
+  it('is not ended by a registration: an old report stays old', async () => {
+    await registered();
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z'))).toBe('ACCEPTED');
+    expect(await silent()).toBe(false);
+    site.wait(1200);
+    expect(await silent()).toBe(true);
+    const second = service({ id: 'eeeeffffgggghhhh', name: 'Blog', owner: site.owner });
+    expect(await site.receive(backend.register(site, await site.handoff(), { body: { service: second } }))).toBe('ACCEPTED');
+    expect((await readOverview()).services).toHaveLength(2);
+    expect(await silent()).toBe(true);
+    expect(await site.receive(backend.update(site, '2026-11-22T10:25:00Z'))).toBe('ACCEPTED');
+    expect(await silent()).toBe(false);
+  });
+
+  it('begins when the first report does not come, however many registrations do', async () => {
+    await registered();
+    expect(await silent()).toBe(false);
+    site.wait(1200);
+    const second = service({ id: 'eeeeffffgggghhhh', name: 'Blog', owner: site.owner });
+    expect(await site.receive(backend.register(site, await site.handoff(), { body: { service: second } }))).toBe('ACCEPTED');
+    expect(await silent()).toBe(true);
   });
 });
 
