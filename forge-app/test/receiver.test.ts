@@ -83,6 +83,30 @@ describe('REGISTER', () => {
     expect((await readTrust())?.keys.map(({ jwk }) => jwk)).toEqual([backend.tenantKey.jwk]);
   });
 
+  it('by a second person of a service that is there already is accepted under the name of who is inside the hand-off', async () => {
+    await registered();
+    const bob = await site.handoff({ accountId: 'pseudonym-of-bob' });
+    expect(await site.receive(backend.register(site, bob, { body: { service: service({ owner: 'pseudonym-of-bob' }) } }))).toBe('ACCEPTED');
+    expect((await readOverview()).services).toHaveLength(1);
+    const again = await site.handoff({ accountId: 'pseudonym-of-bob' });
+    expect(await site.receive(backend.register(site, again, { body: { service: service({ owner: site.owner }) } }))).toBe('BAD_REQUEST');
+  });
+
+  it('with a new hand-off heals an app that lost its storage: the next report is accepted again', async () => {
+    await registered();
+    expect(await site.receive(backend.update(site, '2026-11-22T10:00:00Z'))).toBe('ACCEPTED');
+    kvs.clear();
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z'))).toBe('UNREGISTERED');
+    site.wait(300);
+    // The secret that made the owner's pseudonym is gone with the rest, so the same person has another one.
+    const owner = 'another-pseudonym-of-alice';
+    const fresh = await site.handoff({ accountId: owner });
+    expect(await site.receive(backend.register(site, fresh, { body: { service: service({ owner }) } }))).toBe('ACCEPTED');
+    const all = [service({ status: 'DOWN' }), service({ id: 'eeeeffffgggghhhh', name: 'Blog' })];
+    expect(await site.receive(backend.update(site, '2026-11-22T10:10:00Z', { body: { services: all } }))).toBe('ACCEPTED');
+    expect((await readOverview()).services.map(({ name, status }) => [name, status])).toEqual([['Shop', 'DOWN'], ['Blog', 'ALIVE']]);
+  });
+
   it('starts anew when the web trigger of the installation has another URL', async () => {
     await registered();
     await site.receive(backend.update(site, '2026-11-22T10:05:00Z'));
