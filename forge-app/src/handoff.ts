@@ -17,7 +17,8 @@ export interface HandoffSubject {
   /** A pseudonym: the backend never learns an Atlassian account id. */
   readonly accountId: string;
   readonly triggerUrl: string;
-  readonly callbackUrl: string;
+  /** The way back; without one the backend shows no link. */
+  readonly callbackUrl?: string;
 }
 
 export interface HandoffClaims extends HandoffSubject {
@@ -94,7 +95,7 @@ function decode(token: string, kid: string): HandoffClaims | undefined {
     const header = decodeProtectedHeader(token);
     if (header.alg !== 'EdDSA' || header.typ !== HANDOFF_TYPE || header.kid !== kid || 'crit' in header) return undefined;
     const claims: Record<string, unknown> = decodeJwt(token);
-    const text = ['iss', 'aud', 'jti', 'purpose', 'cloudId', 'accountId', 'triggerUrl', 'callbackUrl'];
+    const text = ['iss', 'aud', 'jti', 'purpose', 'cloudId', 'accountId', 'triggerUrl'];
     const complete =
       text.every((name) => typeof claims[name] === 'string' && claims[name] !== '') &&
       ['iat', 'exp'].every((name) => Number.isSafeInteger(claims[name]));

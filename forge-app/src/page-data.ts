@@ -14,4 +14,4 @@ export type PageData =
 
 export type AddServiceResult =
   | { readonly ok: true; readonly url: string }
-  | { readonly ok: false; readonly problem: 'not-configured' | 'no-account' | 'no-site' | 'callback-url' };
+  | { readonly ok: false; readonly problem: 'not-configured' | 'no-account' | 'no-site' };

@@ -15,7 +15,7 @@ export interface Requester {
 
 export type RegistrationLink =
   | { readonly ok: true; readonly url: string }
-  | { readonly ok: false; readonly problem: 'no-account' | 'no-site' | 'callback-url' };
+  | { readonly ok: false; readonly problem: 'no-account' | 'no-site' };
 
 /** Signs a hand-off for this person on this site, and returns the registration page's URL with it. */
 export async function registrationLink(config: Config, requester: Requester, callbackUrl: unknown, now: Date): Promise<RegistrationLink> {
@@ -23,14 +23,12 @@ export async function registrationLink(config: Config, requester: Requester, cal
   // Anonymous visitors and app users have no account: nobody could be asked about what they register.
   if (accountId === undefined || accountId === '') return { ok: false, problem: 'no-account' };
   if (cloudId === undefined) return { ok: false, problem: 'no-site' };
-  const back = checkedCallbackUrl(callbackUrl, siteUrl);
-  if (back === undefined) return { ok: false, problem: 'callback-url' };
-
+  const back = wayBack(callbackUrl, siteUrl);
   const subject = {
     cloudId,
     accountId: await pseudonymOf(accountId),
     triggerUrl: await webTrigger.getUrl(CALLBACK_TRIGGER),
-    callbackUrl: back,
+    ...(back !== undefined && { callbackUrl: back }),
   };
   const parties = { app: getAppContext().appAri.toString(), backendUrl: config.backendUrl };
   const handoff = await signHandoff(subject, parties, config.handoffKey, now);
@@ -39,9 +37,10 @@ export async function registrationLink(config: Config, requester: Requester, cal
 
 /**
  * The way back, if it leads to this very site. The page proposes it, and the page runs in a browser: a link
- * to elsewhere would be shown to the person as the way home, with our signature under it.
+ * to elsewhere would be shown to the person as the way home, with our signature under it. Any other is left
+ * out, and the registration goes on without a link: a tab can be closed.
  */
-function checkedCallbackUrl(proposed: unknown, siteUrl: string | undefined): string | undefined {
+function wayBack(proposed: unknown, siteUrl: string | undefined): string | undefined {
   if (typeof proposed !== 'string' || proposed.length > 1024 || siteUrl === undefined) return undefined;
   if (!URL.canParse(proposed) || !URL.canParse(siteUrl)) return undefined;
   const [url, site] = [new URL(proposed), new URL(siteUrl)];

@@ -24,19 +24,27 @@ beforeEach(() => {
 });
 
 /** Calls the resolver as Forge does: what the page says, and what the platform says, apart. */
-function call(functionKey: string, payload: object = {}, { accountId = 'account-of-alice', siteUrl = SITE_URL, context = {} } = {}) {
+function call(functionKey: string, payload: object = {}, { accountId = 'account-of-alice', context = {} }: { accountId?: string; context?: object } = {}) {
   const platform = {
     installContext: `ari:cloud:jira::site/${site.cloudId}`,
     installation: { contexts: [{ cloudId: site.cloudId }] },
     principal: { accountId },
   };
-  return resolve({ call: { functionKey, payload }, context: { siteUrl, ...context } }, platform);
+  return resolve({ call: { functionKey, payload }, context: { siteUrl: SITE_URL, ...context } }, platform);
 }
 
 async function link(callbackUrl: unknown = PAGE_URL, options = {}): Promise<URL> {
   const result = (await call('addService', { callbackUrl }, options)) as AddServiceResult;
   if (!result.ok) throw new Error(result.problem);
   return new URL(result.url);
+}
+
+function expectNoWayBack(result: AddServiceResult): URL {
+  if (!result.ok) throw new Error(result.problem);
+  const url = new URL(result.url);
+  expect(url.searchParams.has('callbackUrl')).toBe(false);
+  expect(decodeJwt(url.searchParams.get('handoff') ?? '')).not.toHaveProperty('callbackUrl');
+  return url;
 }
 
 describe('adding a service', () => {
@@ -104,8 +112,15 @@ describe('adding a service', () => {
     ['no URL', 'jira'],
     ['nothing', undefined],
     ['a list', [PAGE_URL]],
-  ])('is refused when the way back leads to %s', async (_, callbackUrl) => {
-    expect(await call('addService', { callbackUrl })).toEqual({ ok: false, problem: 'callback-url' });
+  ])('offers no way back when the page proposes %s', async (_, callbackUrl) => {
+    expectNoWayBack((await call('addService', { callbackUrl })) as AddServiceResult);
+  });
+
+  it.each([['no'], ['another kind of', 7], ['an empty', '']])('works when the platform tells %s site URL, and offers no way back', async (_, siteUrl?: unknown) => {
+    const result = (await call('addService', { callbackUrl: PAGE_URL }, { context: { siteUrl } })) as AddServiceResult;
+    const url = expectNoWayBack(result);
+    const registration = backend.register(site, url.searchParams.get('handoff') ?? '', { body: { service: service({ owner: url.searchParams.get('accountId') }) } });
+    expect(await site.receive(registration)).toBe('ACCEPTED');
   });
 
   it('is refused while the app is not configured', async () => {

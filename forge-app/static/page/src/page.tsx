@@ -15,7 +15,6 @@ const ADD_PROBLEMS: Readonly<Record<AddProblem, string>> = {
   'not-configured': 'The app is not configured yet.',
   'no-account': 'Log in to add a service: it is registered in your name.',
   'no-site': 'Atlassian did not tell the app which site this is. Reload the page and try again.',
-  'callback-url': 'This page\'s address does not belong to this site. Open the page from the Apps menu and try again.',
   failed: 'The registration could not be started. Try again.',
 };
 
