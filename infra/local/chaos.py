@@ -46,7 +46,7 @@ def run(plan: Plan) -> Figures:
 def main() -> None:
     wanted = int(os.environ.get("KILLS", "400"))
     seed = int(os.environ.get("SEED", str(random.randrange(10**6))))
-    print(f"==> Killing check-services {wanted} times, in about {wanted / 35:.0f} minutes (SEED={seed})", flush=True)
+    print(f"==> Killing check-services {wanted} times, in about {wanted / 17:.0f} minutes (SEED={seed})", flush=True)
 
     def enough(figures: Figures, ticks: int) -> bool:
         print(f"    {sum(figures.kills.values())} kills, {figures.ticks} ticks", flush=True)
