@@ -131,6 +131,29 @@ fn every_sample_event_is_used_by_a_test() {
 }
 
 #[test]
+fn every_test_that_the_threat_model_names_exists() {
+    let tests = [
+        files("functions", &[".rs"]),
+        files("shared", &[".rs"]),
+        files("forge-app", &[".ts"]),
+        files("infra/local/tests", &[".py"]),
+    ]
+    .concat();
+    let security = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let (_, section) = security.split_once("## Who, and what stops them").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let shown_by = section.lines().filter_map(|line| line.strip_suffix(" |")?.rsplit_once(" | "));
+    // What stands between backticks is every second part.
+    let named: Vec<_> = shown_by.flat_map(|(_, cell)| cell.split('`').skip(1).step_by(2)).collect();
+    assert!(named.len() >= 40, "{}", named.len());
+    for name in named {
+        let forms = [format!("fn {name}("), format!("def {name}("), format!("it('{name}'")];
+        let exists = tests.iter().any(|(_, text)| forms.iter().any(|form| text.contains(form)));
+        assert!(exists, "docs/security.md names a test that is not there: {name}");
+    }
+}
+
+#[test]
 fn every_module_says_what_it_is_for() {
     for (name, text) in sources() {
         assert!(text.starts_with("//! "), "{name}");
