@@ -195,7 +195,11 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         if others.len() >= self.limits.per_tenant {
             return Err(NotAdded::Limit("per site"));
         }
-        if others.iter().filter(|service| service.owner == handoff.owner).count() >= self.limits.per_owner {
+        // What Forge has not accepted counts against the site, which bounds what is stored, and not against the person,
+        // who cannot see it.
+        let mine =
+            |service: &&Service| service.owner == handoff.owner && service.activity != Activity::Pending;
+        if others.iter().filter(mine).count() >= self.limits.per_owner {
             return Err(NotAdded::Limit("per person"));
         }
         Ok(())
@@ -232,7 +236,8 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
                 id: &service.id,
                 name: &service.name,
                 url: service.check.url.as_str(),
-                owner: &service.owner,
+                // Who asks now: the app compares it with its own hand-off, also when somebody else added the service.
+                owner: &handoff.owner,
                 status: entered.status(),
                 check: service.first.as_ref(),
             },
@@ -290,7 +295,8 @@ impl NotAdded {
             }
             Self::Limit(which) => {
                 let detail = format!(
-                    "The number of services {which} is limited. Remove one in Jira before you add another."
+                    "The number of services {which} is limited, including those that wait for Jira (at most a day). \
+                     Tell the people who run this monitor if you need more."
                 );
                 Problem::new(409, "SERVICE_LIMIT", "There are as many services as allowed", detail)
             }

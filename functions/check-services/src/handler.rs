@@ -2,12 +2,10 @@
 //!
 //! The steps are numbered in docs/architecture.md. One tenant's part is in `tenant_tick`.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use futures::future::ready;
-use futures::stream;
+use futures::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use shared::callback::Answer;
 use shared::callback::http::Deliver;
@@ -20,6 +18,7 @@ use shared::store::{Checks, SUSPENDED_FOR, StoreError};
 use shared::telemetry::Chain;
 use shared::tenant::TriggerRule;
 use shared::tick::{Period, Tick};
+use tokio::time::Instant;
 
 pub mod bus;
 pub mod event;
@@ -38,9 +37,12 @@ use vantage::Vantage;
 /// number of tenants.
 const TENANTS_AT_ONCE: usize = 64;
 
-/// No tenant is started later than this before the Lambda deadline: a check with its confirmations takes at most
-/// 37 s, and a callback is sent after it.
+/// No tenant is started later than this before the Lambda deadline.
 const RESERVE: SignedDuration = SignedDuration::from_secs(45);
+
+/// Everything has ended this long before the deadline: what has not been seen by then keeps its status, what has not been
+/// delivered is carried by the next tick. Lambda kills what is under way, and with it the warm keys.
+const SETTLING: SignedDuration = SignedDuration::from_secs(5);
 
 /// Lambda never hands out an event past its deadline; `cargo lambda watch` counts its deadline from 1970.
 const WITHOUT_DEADLINE: SignedDuration = SignedDuration::from_secs(300);
@@ -185,23 +187,37 @@ where
         ids: &[TenantId],
         deadline: Timestamp,
     ) -> Result<Summary, Failed> {
-        // A tenant is started when it is pulled from the list, in order, so the count says which are left.
-        let started = AtomicUsize::new(0);
+        let time_left = |reserve: SignedDuration| {
+            let left = deadline.duration_since(self.clock.now()) - reserve;
+            Instant::now() + Duration::try_from(left).unwrap_or_default()
+        };
+        let (last_start, end) = (time_left(RESERVE), time_left(SETTLING));
+        let closing = tokio::time::sleep_until(last_start);
+        tokio::pin!(closing);
         let vantage = Vantage::new(&self.probe, self.canary.as_ref());
-        let summary = stream::iter(ids)
-            .take_while(|_| ready(self.clock.now() + RESERVE < deadline))
-            .inspect(|_| _ = started.fetch_add(1, Ordering::Relaxed))
-            .map(async |id| (id, self.check_tenant(id, range.tick, &vantage).await))
-            .buffer_unordered(TENANTS_AT_ONCE)
-            .fold(Summary::default(), async |summary, (id, outcome)| summary.with(id, outcome))
-            .await;
-
-        let started = started.into_inner();
-        if started == ids.len() {
-            return Ok(summary);
+        let mut waiting = ids.iter();
+        let mut running = FuturesUnordered::new();
+        let (mut summary, mut handed_on) = (Summary::default(), Ok(0));
+        loop {
+            while running.len() < TENANTS_AT_ONCE && Instant::now() < last_start {
+                let Some(id) = waiting.next() else { break };
+                let check = self.check_tenant(id, range.tick, &vantage, end);
+                running.push(async move { (id, check.await) });
+            }
+            tokio::select! {
+                biased;
+                // The rest is handed on at once, not after the last of those that are under way.
+                () = &mut closing, if !waiting.as_slice().is_empty() => {
+                    let left = waiting.as_slice();
+                    summary.left_over = left.len();
+                    handed_on = self.hand_on_rest(range, ids, ids.len() - left.len()).await;
+                    waiting = [].iter();
+                }
+                Some((id, outcome)) = running.next() => summary = summary.with(id, outcome),
+                else => break,
+            }
         }
-        let handed_on = self.hand_on_rest(range, ids, started).await?;
-        Ok(Summary { left_over: ids.len() - started, handed_on, ..summary })
+        handed_on.map(|handed_on| Summary { handed_on, ..summary })
     }
 
     /// Step 6: the tenants that there is no time for.

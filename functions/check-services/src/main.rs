@@ -5,13 +5,14 @@ use check_services::event::Event;
 use check_services::key_cache::KeyCache;
 use check_services::{CONFIRM_AFTER, CheckServices};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use shared::aws;
 use shared::callback::http::HttpCallbacks;
 use shared::clock::SystemClock;
 use shared::config::{CheckServicesConfig, LogConfig};
 use shared::key::kms::WrappingKey;
 use shared::probe::{HttpProbe, Limits};
 use shared::store::dynamo::DynamoStore;
-use shared::{aws, telemetry};
+use shared::telemetry::{self, Chain};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -36,7 +37,12 @@ async fn main() -> Result<(), Error> {
     };
     run(service_fn(async |event: LambdaEvent<Event>| {
         let deadline = event.context.deadline().try_into()?;
-        check_services.handle(event.payload, deadline).await.map(drop).map_err(Error::from)
+        // The runtime logs what is returned with `Debug`, which would show whole answers of AWS.
+        check_services
+            .handle(event.payload, deadline)
+            .await
+            .map(drop)
+            .map_err(|error| Error::from(Chain(&error).to_string()))
     }))
     .await
 }

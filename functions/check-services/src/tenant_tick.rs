@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use futures::future::join;
+use futures::future::{join, ready};
 use futures::stream;
 use jiff::{SignedDuration, Timestamp};
 use shared::callback::http::{Deliver, Patience, deliver};
@@ -24,6 +24,7 @@ use shared::store::{Checks, Committed, Deliveries, StoreError, Watched};
 use shared::telemetry::Chain;
 use shared::tenant::TenantStatus;
 use shared::tick::Tick;
+use tokio::time::{Instant, timeout_at};
 
 use crate::CheckServices;
 use crate::bus::Publish;
@@ -33,6 +34,9 @@ use crate::vantage::Vantage;
 /// How many services of one tenant are probed at once: with 50 services that all hang a tenant takes four rounds, and
 /// twenty-five such tenants together reach the probe's bound of 400 sockets.
 const SERVICES_AT_ONCE: usize = 16;
+
+/// How much of a tenant's time is kept for committing and telling.
+const CALLBACK_TIME: Duration = Duration::from_secs(15);
 
 /// A trigger that answers 404 or 410 for so long is gone.
 const GONE_FOR: SignedDuration = SignedDuration::from_hours(24);
@@ -102,6 +106,7 @@ where
         id: &TenantId,
         tick: Tick,
         vantage: &Vantage<'_, P>,
+        end: Instant,
     ) -> Result<Outcome, StoreError> {
         let Some(watched) = self.store.load(id, self.clock.now()).await? else { return Ok(Outcome::Nothing) };
         if watched.state.last_tick.is_some_and(|last| last >= tick) {
@@ -112,16 +117,22 @@ where
             return Ok(Outcome::Nothing);
         }
 
-        let seen = if suspended { Seen::default() } else { self.observe_all(id, &watched, vantage).await };
+        let seen = if suspended {
+            Seen::default()
+        } else {
+            self.observe_all(id, &watched, vantage, end - CALLBACK_TIME).await
+        };
         let state =
             status::advance(&watched.state, tick, &watched.services, &seen.observations, &seen.doubted);
         if self.store.commit(id, watched.state.last_tick, &state).await? == Committed::Overtaken {
             tracing::info!(tenant.id = %id, %tick, "another invocation has this tick");
             return Ok(Outcome::Overtaken);
         }
-        let (sent, ()) =
-            join(self.send(id, &watched, &state, &seen, tick), self.announce(id, &watched, &state, tick))
-                .await;
+        let (sent, ()) = join(
+            self.send(id, &watched, &state, &seen, tick, end),
+            self.announce(id, &watched, &state, tick),
+        )
+        .await;
         let (answer, give_up) = sent.map_or((None, None), |(answer, give_up)| (Some(answer), give_up));
         let not_alive = seen.not_alive();
         Ok(Outcome::Done(Done {
@@ -142,11 +153,19 @@ where
         u64::try_from(slot).ok() == id.seed().checked_rem(slots.unsigned_abs())
     }
 
-    async fn observe_all(&self, id: &TenantId, watched: &Watched, vantage: &Vantage<'_, P>) -> Seen {
+    async fn observe_all(
+        &self,
+        id: &TenantId,
+        watched: &Watched,
+        vantage: &Vantage<'_, P>,
+        until: Instant,
+    ) -> Seen {
         let active = watched.services.iter().filter(|service| service.activity == Activity::Active);
         stream::iter(active)
             .map(|service| async {
-                let (observation, doubted) = self.observe(&watched.state, service, vantage).await;
+                // Out of time is no observation, so no verdict.
+                let observed = timeout_at(until, self.observe(&watched.state, service, vantage)).await;
+                let (observation, doubted) = observed.ok()?;
                 if let Some(failure) = observation.failure {
                     tracing::info!(
                         tenant.id = %id,
@@ -158,9 +177,10 @@ where
                         "service is not alive"
                     );
                 }
-                (service.id.clone(), observation, doubted)
+                Some((service.id.clone(), observation, doubted))
             })
             .buffer_unordered(SERVICES_AT_ONCE)
+            .filter_map(ready)
             .fold(Seen::default(), async |mut seen, (service, observation, doubted)| {
                 if doubted {
                     seen.doubted.insert(service.clone());
@@ -217,6 +237,7 @@ where
         state: &State,
         seen: &Seen,
         tick: Tick,
+        end: Instant,
     ) -> Option<(Answer, Option<Vec<ServiceId>>)> {
         let tenant = &watched.tenant;
         if self.triggers.parse(tenant.trigger_url.as_str()).is_err() {
@@ -230,8 +251,10 @@ where
                 return None;
             }
         };
+        let left = end.saturating_duration_since(Instant::now());
+        let patience = Patience { total: Patience::UPDATE.total.min(left), ..Patience::UPDATE };
         let (answer, attempts) =
-            deliver(&self.callbacks, &tenant.trigger_url, &token, &body, Patience::UPDATE, id.seed()).await;
+            deliver(&self.callbacks, &tenant.trigger_url, &token, &body, patience, id.seed()).await;
 
         tracing::info!(
             tenant.id = %id,

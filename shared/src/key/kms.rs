@@ -128,12 +128,14 @@ where
     match service.code() {
         Some("InvalidCiphertextException" | "IncorrectKeyException") => KeyError::Mismatch,
         Some(
-            "ThrottlingException"
-            | "LimitExceededException"
-            | "DependencyTimeoutException"
-            | "KMSInternalException"
-            | "KeyUnavailableException",
-        ) => KeyError::Unavailable(Box::new(error)),
-        _ => KeyError::Refused(Box::new(error)),
+            "AccessDeniedException"
+            | "DisabledException"
+            | "InvalidKeyUsageException"
+            | "KMSInvalidStateException"
+            | "NotFoundException"
+            | "UnsupportedOperationException"
+            | "ValidationException",
+        ) => KeyError::Refused(Box::new(error)),
+        _ => KeyError::Unavailable(Box::new(error)),
     }
 }

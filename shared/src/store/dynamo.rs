@@ -4,6 +4,7 @@
 //! Expired items are filtered here, since DynamoDB deletes them up to days later.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
@@ -155,15 +156,17 @@ impl DynamoStore {
         &self,
         tenant: &TenantId,
         expression: &str,
+        condition: &str,
         values: Item,
     ) -> Result<(), StoreError> {
-        // The condition keeps a late answer from creating a STATE for a tenant that has been deleted.
+        // Existence keeps a late answer from creating a STATE for a tenant that has been deleted. A condition that does
+        // not hold is no failure: what was to be noted is out of date.
         self.client
             .update_item()
             .table_name(&self.table)
             .set_key(Some(Self::key(tenant_pk(tenant), "STATE")))
             .update_expression(expression)
-            .condition_expression("attribute_exists(pk)")
+            .condition_expression(format!("attribute_exists(pk){condition}"))
             .set_expression_attribute_values((!values.is_empty()).then_some(values))
             .send()
             .await
@@ -171,7 +174,28 @@ impl DynamoStore {
             .or_else(|error| if is_failed_condition(&error) { Ok(()) } else { Err(classify(error)) })
     }
 
+    /// All or nothing; the inner error has a code per item. A conflict with another transaction says nothing about the
+    /// conditions, so it is tried again a few times.
     async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Result<(), Vec<String>>, StoreError> {
+        let is_conflict = |codes: &[String]| {
+            codes.iter().any(|code| code == "TransactionConflict")
+                && codes.iter().all(|code| matches!(code.as_str(), "None" | "TransactionConflict"))
+        };
+        for pause_ms in [50, 150, 450] {
+            match self.try_transact(items.clone()).await? {
+                Err(codes) if is_conflict(&codes) => {
+                    tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                }
+                outcome => return Ok(outcome),
+            }
+        }
+        self.try_transact(items).await
+    }
+
+    async fn try_transact(
+        &self,
+        items: Vec<TransactWriteItem>,
+    ) -> Result<Result<(), Vec<String>>, StoreError> {
         match self.client.transact_write_items().set_transact_items(Some(items)).send().await {
             Ok(_) => Ok(Ok(())),
             Err(error) => match error.as_service_error() {
@@ -364,7 +388,7 @@ impl Registrations for DynamoStore {
         let mut assignments = "SET activity = :active".to_owned();
         if let Some(first) = first {
             values.insert(":first".to_owned(), serde_dynamo::to_attribute_value(first).map_err(poisoned)?);
-            // The attribute is named `first`, no reserved word; a first result is never replaced by a later one.
+            // FIRST is a reserved word; a first result is never replaced by a later one.
             assignments.push_str(", #f = if_not_exists(#f, :first)");
         }
         let mut service_update = self.keep(&id, &service_sk(service), &assignments, values)?;
@@ -374,6 +398,12 @@ impl Registrations for DynamoStore {
         }
 
         let mut writes = vec![tenant_update, service_update];
+        if tenant.status == TenantStatus::Suspended {
+            // The app has just answered: the failures that led to the suspension are over.
+            let mut state = self.keep(&id, "STATE", "", Item::new())?;
+            state.update_expression.push_str(", failingSince, goneSince");
+            writes.push(state);
+        }
         for other in others {
             writes.push(self.keep(&id, &service_sk(other), "", Item::new())?);
         }
@@ -456,7 +486,8 @@ impl Checks for DynamoStore {
             .table_name(&self.table)
             .set_key(Some(Self::key(tenant_pk(tenant), "STATE")))
             .update_expression(match found {
-                Some(_) => format!("{SET} REMOVE expires_at"),
+                // A suspended tenant's one tick a day is no sign of life: the expiry stays.
+                Some(_) => SET.to_owned(),
                 None => format!("{SET} REMOVE expires_at, ackedTick, failingSince, goneSince"),
             })
             .expression_attribute_values(":tick", value(&state.last_tick)?)
@@ -481,7 +512,9 @@ impl Checks for DynamoStore {
 
     async fn acknowledge(&self, tenant: &TenantId, tick: Tick) -> Result<(), StoreError> {
         let values = HashMap::from([(":tick".to_owned(), value(&tick)?)]);
-        self.update_state(tenant, "SET ackedTick = :tick REMOVE failingSince, goneSince", values).await
+        let forward = " AND (attribute_not_exists(ackedTick) OR ackedTick < :tick)";
+        let expression = "SET ackedTick = :tick REMOVE failingSince, goneSince";
+        self.update_state(tenant, expression, forward, values).await
     }
 
     async fn record_deliveries(&self, tenant: &TenantId, deliveries: Deliveries) -> Result<(), StoreError> {
@@ -498,7 +531,7 @@ impl Checks for DynamoStore {
         }
         let set = if set.is_empty() { String::new() } else { format!("SET {} ", set.join(", ")) };
         let remove = if remove.is_empty() { String::new() } else { format!("REMOVE {}", remove.join(", ")) };
-        self.update_state(tenant, format!("{set}{remove}").trim_end(), values).await
+        self.update_state(tenant, format!("{set}{remove}").trim_end(), "", values).await
     }
 
     async fn mark(&self, tenant: &TenantId, status: TenantStatus) -> Result<(), StoreError> {

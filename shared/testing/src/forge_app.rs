@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use shared::callback::token;
 use shared::clock::random_nonce;
 use shared::handoff::{CallbackRule, HANDOFF_TYPE, HandoffRule};
-use shared::id::{CloudId, TenantId};
+use shared::id::{CloudId, Kid, TenantId};
 use shared::key::{Jwk, PrivateKey, PublicKey};
 use shared::tenant::TriggerRule;
 use tokio::net::TcpListener;
@@ -68,6 +68,7 @@ struct Inbox {
     steady: Option<Reply>,
     tenant_keys: HashMap<String, PublicKey>,
     deployment_keys: HashMap<String, PublicKey>,
+    own_keys: Vec<(Kid, PublicKey)>,
     faults: Vec<String>,
 }
 
@@ -89,6 +90,9 @@ impl ForgeApp {
         let address = listener.local_addr().expect("its address");
         let mut inbox = Inbox::default();
         inbox.deployment_keys.insert(deployment_key.kid().to_string(), deployment_key.clone());
+        let key = PrivateKey::from_seed(&[1; 32]);
+        let public_key = key.public_key().expect("a usable key");
+        inbox.own_keys.push((public_key.kid(), public_key));
         let inbox = Arc::new(Mutex::new(inbox));
         let app = Router::new().fallback(receive).with_state(Arc::clone(&inbox));
         tokio::spawn(async { axum::serve(listener, app).await });
@@ -97,7 +101,7 @@ impl ForgeApp {
         Self {
             cloud_id: CloudId::parse(&uuid).expect("a UUID"),
             trigger_url: format!("http://{address}/x1/{id}"),
-            key: Arc::new(PrivateKey::from_seed(&[1; 32])),
+            key: Arc::new(key),
             inbox,
         }
     }
@@ -128,10 +132,15 @@ impl ForgeApp {
 
     /// A fresh hand-off, valid for ten minutes from `now`.
     pub async fn handoff(&self, now: Timestamp) -> String {
+        self.handoff_of("owner-1", now).await
+    }
+
+    /// The same for another person.
+    pub async fn handoff_of(&self, owner: &str, now: Timestamp) -> String {
         let claims = json!({
             "iss": "ari:cloud:ecosystem::app/test", "aud": BACKEND_URL, "purpose": "register",
             "iat": now.as_second(), "exp": now.as_second() + 600, "jti": HEXLOWER.encode(&random_nonce()),
-            "cloudId": self.cloud_id, "accountId": "owner-1", "triggerUrl": self.trigger_url,
+            "cloudId": self.cloud_id, "accountId": owner, "triggerUrl": self.trigger_url,
             "callbackUrl": "https://shop.atlassian.net/jira"
         });
         token::sign(HANDOFF_TYPE, &claims, self.key.as_ref()).await.expect("a signed hand-off")
@@ -233,6 +242,16 @@ fn verify(inbox: &mut Inbox, headers: &HeaderMap, body: &[u8]) -> Result<(Value,
         }
     }
     if register {
+        // The app compares the service's owner with the hand-off that it signed itself.
+        let handoff = message["handoff"]
+            .as_str()
+            .map(|token| token::verify::<Value>(token, HANDOFF_TYPE, &inbox.own_keys));
+        if let Some(handoff) = handoff {
+            let handoff = handoff.map_err(|error| error.to_string())?;
+            if handoff["accountId"] != message["service"]["owner"] {
+                return Err("service.owner is not the hand-off's".to_owned());
+            }
+        }
         let jwk: Jwk = serde_json::from_value(message["jwk"].clone()).map_err(|error| error.to_string())?;
         let key = PublicKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
         inbox.tenant_keys.insert(key.kid().to_string(), key);

@@ -70,6 +70,36 @@ async fn second_registration_of_the_same_url_returns_the_first() {
 }
 
 #[tokio::test]
+async fn another_person_who_adds_the_same_url_speaks_for_himself() {
+    let world = World::start().await;
+    let function = world.function();
+    assert_eq!(send(&function, &world.wish("a").await).await.status(), 201);
+    let mut again = world.wish("a").await;
+    again["handoff"] = json!(world.app.handoff_of("owner-2", world.clock.now()).await);
+    assert_eq!(send(&function, &again).await.status(), 200);
+    let owners: Vec<_> = world
+        .app
+        .received("REGISTER")
+        .iter()
+        .map(|register| register.body["service"]["owner"].clone())
+        .collect();
+    assert_eq!(owners, ["owner-1", "owner-2"]);
+    assert_eq!(stored(&world).await.unwrap().services[0].owner.as_str(), "owner-1");
+}
+
+#[tokio::test]
+async fn what_forge_did_not_accept_counts_against_the_site_and_not_the_person() {
+    let world = World::start().await;
+    let function = world.function_with(ForgeApp::open_rule(), LIMITS);
+    world.app.answer_always(Reply::Code(403, "HANDOFF_INVALID"));
+    for (path, status) in [("a", 403), ("b", 403), ("c", 403), ("d", 409)] {
+        assert_eq!(send(&function, &world.open_wish(path)).await.status(), status, "{path}");
+    }
+    world.app.answer_always(ACCEPTED);
+    assert_eq!(send(&function, &world.open_wish("a")).await.status(), 201, "what waits can be finished");
+}
+
+#[tokio::test]
 async fn two_first_registrations_at_once_end_with_one_key() {
     let world = World::start().await;
     let function = world.function();

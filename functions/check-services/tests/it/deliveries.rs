@@ -1,6 +1,6 @@
 //! What each answer of the trigger leads to.
 
-use shared::store::Deliveries;
+use shared::store::{Deliveries, Registrations as _};
 use shared::tenant::TenantStatus;
 use shared_testing::forge_app::{ACCEPTED, Reply};
 
@@ -125,10 +125,17 @@ async fn a_suspended_tenant_is_forgotten_after_thirty_days() {
     world.tick(&function).await;
     world.clock.advance(24 * 3600);
     world.tick(&function).await;
-    world.clock.advance(30 * 24 * 3600 - 1);
+    // The daily tick changes nothing of it.
+    for _ in 0..288 {
+        world.next_tick(&function).await;
+    }
+    world.clock.advance(29 * 24 * 3600 - 1);
     assert!(world.watched(&world.app).await.is_some());
     world.clock.advance(2);
     assert!(world.watched(&world.app).await.is_none());
+    for item in world.items(&world.app).await {
+        assert!(item.contains_key("expires_at"), "{:?} stays for ever", item["sk"]);
+    }
 }
 
 #[tokio::test]
@@ -178,4 +185,28 @@ async fn a_forgotten_tenant_that_registers_again_begins_anew() {
         Some(shared::clock::Clock::now(&world.clock)),
         "since now, not since then"
     );
+}
+
+#[tokio::test]
+async fn a_registration_that_revives_forgets_the_failures() {
+    let world = World::with_one_service().await;
+    let function = world.function();
+    world.app.answer_always(Reply::Platform(404));
+    world.tick(&function).await;
+    world.clock.advance(24 * 3600);
+    world.tick(&function).await;
+    let watched = world.watched(&world.app).await.unwrap();
+    assert_eq!(watched.tenant.status, TenantStatus::Suspended);
+
+    let ids: Vec<_> = watched.services.iter().map(|service| service.id.clone()).collect();
+    world.aws.store().activate(&watched.tenant, &ids[0], None, &ids[1..]).await.unwrap();
+    world.next_tick(&function).await;
+    assert_eq!(
+        world.watched(&world.app).await.unwrap().tenant.status,
+        TenantStatus::Active,
+        "one hiccup is no day"
+    );
+    for item in world.items(&world.app).await {
+        assert!(!item.contains_key("expires_at"), "{:?} is forgotten", item["sk"]);
+    }
 }

@@ -2,6 +2,8 @@
 
 use check_services::event::Event;
 
+use shared::probe::{Check, Observation, Probe};
+
 use crate::world::World;
 
 #[tokio::test]
@@ -57,4 +59,48 @@ async fn a_deadline_that_has_passed_is_none() {
     let long_ago = "1970-01-01T00:10:00Z".parse().unwrap();
     let summary = world.function().handle(world.scheduled(), long_ago).await.unwrap();
     assert_eq!((summary.accepted, summary.handed_on, summary.left_over), (1, 0, 0));
+}
+
+/// Never comes back: an endpoint, and a probe, that hold on to everything.
+struct Hanging;
+
+impl Probe for Hanging {
+    async fn probe(&self, _: &Check) -> Observation {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_that_hangs_is_cut_off_and_the_rest_handed_on_in_time() {
+    let world = World::with_one_service().await;
+    let mut apps = vec![world.app.clone()];
+    for _ in 0..64 {
+        let app = world.another_app().await;
+        world.add(&app, "a").await;
+        apps.push(app);
+    }
+    let deployed = world.function();
+    let function = check_services::CheckServices {
+        probe: Hanging,
+        store: deployed.store,
+        keys: deployed.keys,
+        callbacks: deployed.callbacks,
+        bus: deployed.bus,
+        clock: deployed.clock,
+        issuer: deployed.issuer,
+        triggers: deployed.triggers,
+        period: deployed.period,
+        tenants_per_invocation: deployed.tenants_per_invocation,
+        confirm_after: deployed.confirm_after,
+        canary: deployed.canary,
+        metrics: deployed.metrics,
+    };
+    // 47 s: two until no tenant is started any more, and 25 more until probing ends.
+    let deadline = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_secs(47);
+    let summary = function.handle(world.scheduled(), deadline).await.unwrap();
+    assert_eq!((summary.accepted, summary.left_over, summary.handed_on, summary.alive), (64, 1, 1, 0));
+    // Not seen is no verdict: the status stays what it was.
+    let told: Vec<_> = apps.iter().flat_map(|app| app.received("UPDATE")).collect();
+    assert_eq!(told.len(), 64);
+    assert!(told.iter().all(|update| update.body["services"][0]["status"] == "UNKNOWN"));
 }

@@ -1,8 +1,10 @@
 //! One deployment of check-services, one app, one endpoint.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use check_services::bus::{BusError, Publish};
 use check_services::event::{Event, Range, StatusChanged, VerdictsHeld};
 use check_services::key_cache::KeyCache;
@@ -182,6 +184,14 @@ impl World {
 
     pub(crate) fn deadline(&self) -> Timestamp {
         self.clock.now() + jiff::SignedDuration::from_secs(300)
+    }
+
+    /// The app's raw items, expired ones included.
+    pub(crate) async fn items(&self, app: &ForgeApp) -> Vec<HashMap<String, AttributeValue>> {
+        let pk = AttributeValue::S(format!("TENANT#{}", app.tenant_id()));
+        let query =
+            self.aws.dynamo().query().table_name(&self.aws.table).key_condition_expression("pk = :pk");
+        query.expression_attribute_values(":pk", pk).send().await.unwrap().items.unwrap()
     }
 
     pub(crate) async fn watched(&self, app: &ForgeApp) -> Option<Watched> {
