@@ -148,7 +148,7 @@ def main() -> None:
                     ("Kill tests", lambda: pytest("kills")),
                 ],
                 [
-                    ("Forge app", lambda: npm(settings.FORGE_APP, *checks)),
+                    ("Forge app", lambda: npm(settings.FORGE_APP, *checks, "test:node-versions")),
                     ("Forge site stand-in", lambda: npm(settings.FORGE_SITE, *checks)),
                     ("Page in a browser", lambda: npm(settings.FORGE_SITE, "test:page")),
                 ],
