@@ -110,7 +110,8 @@ def test_the_wrapping_key_serves_tenant_keys_only():
 
 def test_state_outlives_the_stack():
     for name in ("Table", "DeploymentKey", "WrappingKey", "DeadLetters"):
-        assert RESOURCES[name]["DeletionPolicy"] == "Retain"
+        # What the creation of the stack made and rolls back is nobody's state yet; the table is protected from deletion.
+        assert RESOURCES[name]["DeletionPolicy"] == ("Retain" if name == "Table" else "RetainExceptOnCreate")
         assert RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
     table = RESOURCES["Table"]["Properties"]
     assert table["DeletionProtectionEnabled"] is True
@@ -125,6 +126,24 @@ def test_the_schedule_is_on_the_default_bus_and_keeps_what_it_cannot_deliver():
         (target,) = RESOURCES[name]["Properties"]["Targets"]
         assert target["Arn"] == {"Fn::GetAtt": ["CheckServicesFunction", "Arn"]}
         assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["DeadLetters", "Arn"]}}
+
+
+def test_alarms_follow_the_period_of_the_checks():
+    template = load_template()
+    periods = template["Mappings"]["Heartbeat"]
+    allowed = template["Parameters"]["CheckEveryMinutes"]["AllowedValues"]
+    assert set(periods) == {str(minutes) for minutes in allowed}
+    for minutes in allowed:
+        # At least one round in every period, so that two or three periods in a row can be judged.
+        assert periods[str(minutes)] == {"Seconds": max(300, minutes * 60), "Minutes": 2 * max(5, minutes)}
+    seconds = {"Fn::FindInMap": ["Heartbeat", {"Ref": "CheckEveryMinutes"}, "Seconds"]}
+    for name in ("ChecksLate", "CheckErrors", "ChecksSlow", "CallbacksRefused", "CallbacksFailing"):
+        assert RESOURCES[f"{name}Alarm"]["Properties"]["Period"] == seconds
+
+
+def test_no_log_level_hides_the_metrics():
+    # Lambda takes a line without a level, as metrics are, for INFO.
+    assert load_template()["Parameters"]["LogLevel"]["AllowedValues"] == ["TRACE", "DEBUG", "INFO"]
 
 
 def test_access_logs_hold_no_query_string_and_no_address():
