@@ -42,6 +42,15 @@ async function submit(name: string, url: string): Promise<void> {
   await page.getByRole('button', { name: 'Add service' }).click();
 }
 
+/** The same page at every width: what a submitted form led to is not asked for again. */
+async function inspectEverywhere(name: string): Promise<void> {
+  for (const width of WIDTHS) {
+    await page.setViewportSize({ width, height: 800 });
+    await inspect(page, name);
+  }
+  await page.setViewportSize({ width: WIDTHS[0], height: 800 });
+}
+
 const heading = (name: string | RegExp) => page.getByRole('heading', { level: 1, name });
 const row = (name: string) => page.getByRole('row').filter({ hasText: name });
 const registered = async (url: string) => (await siteLog()).services.filter((service) => service.url === url);
@@ -52,7 +61,7 @@ describe('the journey', () => {
     await submit('Journey shop', target.url('shop'));
     await heading('Journey shop is being monitored').waitFor();
     await page.getByText('Alive').waitFor();
-    await inspect(page, 'journey-added');
+    await inspectEverywhere('journey-added');
     await page.getByRole('link', { name: 'Back to Jira' }).click();
     await page.waitForURL(PAGE_URL);
     await row('Journey shop').getByText('ALIVE').waitFor();
@@ -63,7 +72,7 @@ describe('the journey', () => {
     await page.reload();
     await row('Journey shop').getByText('DOWN').waitFor();
     await page.getByRole('listitem').filter({ hasText: 'Journey shop: ALIVE → DOWN' }).first().waitFor();
-    await inspect(page, 'journey-down');
+    await inspectEverywhere('journey-down');
 
     await target.start();
     await checkUntil(({ services }) => services.some(({ name, status }) => name === 'Journey shop' && status === 'ALIVE'));
@@ -122,12 +131,30 @@ describe('the journey', () => {
     await fault('UNAUTHORIZED');
     await submit('Refused shop', url);
     await page.getByRole('heading', { level: 1 }).filter({ hasNotText: 'Add a service' }).or(page.getByRole('alert')).first().waitFor();
-    await inspect(page, 'journey-callback-refused');
+    await inspectEverywhere('journey-callback-refused');
     expect(await registered(url)).toEqual([]);
     await fault(null);
     await page.goBack();
     await submit('Refused shop', url);
     await heading('Refused shop is being monitored').waitFor();
+    expect(await registered(url)).toHaveLength(1);
+  });
+
+  it.each<[string, (url: string) => Promise<unknown>]>([
+    ['a reload, which sends what was typed again', () => page.reload()],
+    ['the back button and the same form', async (url) => {
+      await page.goBack();
+      await submit('Interrupted shop', url);
+    }],
+  ])('can be finished after the backend died under the submission, by %s', async (way, finish) => {
+    const url = target.url(way.replaceAll(/[^a-z]/g, ''));
+    await toForm();
+    await page.route('**/addedMonitorService', (route) => route.abort('connectionrefused'));
+    await submit('Interrupted shop', url);
+    await expect.poll(() => page.url()).toMatch(/^chrome-error:/);
+    await page.unroute('**/addedMonitorService');
+    await finish(url);
+    await heading('Interrupted shop is being monitored').waitFor();
     expect(await registered(url)).toHaveLength(1);
   });
 
