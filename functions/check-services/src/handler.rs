@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
+use lambda_runtime::LambdaEvent;
 use shared::callback::Answer;
 use shared::callback::http::Deliver;
 use shared::clock::{Clock, whole_seconds};
@@ -142,6 +143,14 @@ where
     B: Publish,
     C: Clock,
 {
+    /// One invocation by Lambda.
+    pub async fn invoke(&self, event: LambdaEvent<Event>) -> Result<(), lambda_runtime::Error> {
+        let deadline = event.context.deadline().try_into()?;
+        // The runtime logs what is returned with `Debug`, which would show whole answers of AWS.
+        let done = self.handle(event.payload, deadline).await;
+        done.map(drop).map_err(|error| Chain(&error).to_string().into())
+    }
+
     /// One event; `deadline` is when Lambda ends this invocation.
     pub async fn handle(&self, event: Event, deadline: Timestamp) -> Result<Summary, Failed> {
         let range = event.range(self.period);

@@ -1,18 +1,16 @@
 //! Composes and runs `check-services`.
 
 use check_services::bus::EventBus;
-use check_services::event::Event;
 use check_services::key_cache::KeyCache;
 use check_services::{CONFIRM_AFTER, CheckServices};
-use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use shared::aws;
+use lambda_runtime::{Error, run, service_fn};
 use shared::callback::http::HttpCallbacks;
 use shared::clock::SystemClock;
 use shared::config::{CheckServicesConfig, LogConfig};
 use shared::key::kms::WrappingKey;
 use shared::probe::{HttpProbe, Limits};
 use shared::store::dynamo::DynamoStore;
-use shared::telemetry::{self, Chain};
+use shared::{aws, telemetry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -35,14 +33,5 @@ async fn main() -> Result<(), Error> {
         canary: config.canary,
         metrics: config.metrics,
     };
-    run(service_fn(async |event: LambdaEvent<Event>| {
-        let deadline = event.context.deadline().try_into()?;
-        // The runtime logs what is returned with `Debug`, which would show whole answers of AWS.
-        check_services
-            .handle(event.payload, deadline)
-            .await
-            .map(drop)
-            .map_err(|error| Error::from(Chain(&error).to_string()))
-    }))
-    .await
+    run(service_fn(async |event| check_services.invoke(event).await)).await
 }
