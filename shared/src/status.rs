@@ -39,6 +39,8 @@ pub struct Since {
     pub since: Timestamp,
     /// The last checks, for thresholds; empty for a service that has the default ones.
     pub history: History,
+    /// How many of its failures were doubted since the service last answered: [`hold`] bounds them.
+    pub held: u8,
 }
 
 /// The last [`LONGEST_MEMORY`] checks of a service: the newest in the lowest bit, set when it failed. A tick that
@@ -121,7 +123,7 @@ pub fn initial(service: &Service) -> Since {
         (_, Some(first)) => (Status::Alive, first.checked_at),
         (_, None) => (Status::Unknown, service.created_at),
     };
-    Since { status, since, history: History::default() }
+    Since { status, since, history: History::default(), held: 0 }
 }
 
 /// Whether a failure must be confirmed by further attempts before it may count: everything but a service that is
@@ -142,7 +144,7 @@ pub fn current(state: &State, service: &Service) -> Since {
 /// `services` are all services of the tenant that are not pending; a service that is missing there is gone from the
 /// state. `observations` has a confirmed observation per service that was probed; a service without one keeps its
 /// status (a check that could not run is no verdict). A failure of a service in `doubted` is no evidence either: it
-/// changes nothing, and nothing of it is remembered. Transitions that were acknowledged are dropped.
+/// changes nothing, and nothing of it is remembered but that it was doubted. Transitions that were acknowledged are dropped.
 #[must_use]
 pub fn advance(
     state: &State,
@@ -160,10 +162,8 @@ pub fn advance(
     let mut next = BTreeMap::new();
     for service in services {
         let before = current(state, service);
-        let evidence = observations
-            .get(&service.id)
-            .filter(|observation| observation.is_alive() || !doubted.contains(&service.id));
-        let (after, reason) = verdict(before, service, evidence, tick);
+        let is_doubted = doubted.contains(&service.id);
+        let (after, reason) = verdict(before, service, observations.get(&service.id), is_doubted, tick);
         if after.status != before.status {
             transitions.push(Transition {
                 tick,
@@ -199,17 +199,21 @@ pub fn is_held(after: Since, id: &ServiceId, doubted: &BTreeSet<ServiceId>) -> b
 fn verdict(
     before: Since,
     service: &Service,
-    evidence: Option<&Observation>,
+    observation: Option<&Observation>,
+    is_doubted: bool,
     tick: Tick,
 ) -> (Since, &'static str) {
-    let from_tick = |status| Since { status, since: tick.start(), history: History::default() };
+    let from_tick = |status| Since { status, since: tick.start(), history: History::default(), held: 0 };
     if service.activity == Activity::Paused {
         let paused = if before.status == Status::Paused { before } else { from_tick(Status::Paused) };
         return (paused, "paused");
     }
     // A pause ends as if the service were new; the checks from before it say nothing any more.
     let before = if before.status == Status::Paused { from_tick(Status::Unknown) } else { before };
-    let Some(observation) = evidence else { return (before, "resumed") };
+    let Some(observation) = observation else { return (before, "resumed") };
+    if is_doubted && !observation.is_alive() {
+        return (Since { held: before.held.saturating_add(1), ..before }, "resumed");
+    }
 
     let is_down = before.status == Status::Down;
     // Nothing is remembered under default thresholds. What is down without a memory has failed last.
@@ -225,11 +229,13 @@ fn verdict(
     };
     let since = if status == before.status { before.since } else { observation.checked_at };
     let history = if service.thresholds.is_default() { History::default() } else { history };
+    // A failure that counts in between does not begin the count anew: no verdict is held for ever by turns.
+    let held = if observation.is_alive() || status != before.status { 0 } else { before.held };
     // Only a pause that ends can leave a reason of its own.
     let reason = match observation.failure {
         _ if status == Status::Unknown => "resumed",
         None => "ok",
         Some(failure) => failure.as_str(),
     };
-    (Since { status, since, history }, reason)
+    (Since { status, since, history, held }, reason)
 }

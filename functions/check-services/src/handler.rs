@@ -203,7 +203,7 @@ where
         let (last_start, end) = (time_left(RESERVE), time_left(SETTLING));
         let closing = tokio::time::sleep_until(last_start);
         tokio::pin!(closing);
-        let vantage = Vantage::new(&self.probe, self.canary.as_ref());
+        let vantage = Vantage::new(&self.probe, self.canary.as_ref(), ids.len());
         let mut waiting = ids.iter();
         let mut running = FuturesUnordered::new();
         let (mut summary, mut handed_on) = (Summary::default(), Ok(0));

@@ -164,7 +164,7 @@ where
         stream::iter(active)
             .map(|service| async {
                 // Out of time is no observation, so no verdict.
-                let observed = timeout_at(until, self.observe(&watched.state, service, vantage)).await;
+                let observed = timeout_at(until, self.observe(id, &watched.state, service, vantage)).await;
                 let (observation, doubted) = observed.ok()?;
                 if let Some(failure) = observation.failure {
                     tracing::info!(
@@ -192,20 +192,23 @@ where
     }
 
     /// One check, and whether its failure is doubted. A failure that would change the status is confirmed by further
-    /// attempts, each on a fresh connection and a while later; one that succeeds is the verdict. What was down before
-    /// says nothing about our own side.
+    /// attempts, each on a fresh connection and a while later; one that succeeds is the verdict. Only what was alive
+    /// before says anything about our own side.
     async fn observe(
         &self,
+        id: &TenantId,
         state: &State,
         service: &Service,
         vantage: &Vantage<'_, P>,
     ) -> (Observation, bool) {
         let check = &service.check;
-        let was_down = status::current(state, service).status == Status::Down;
-        let number = (!was_down).then(|| vantage.begin(check));
+        let before = status::current(state, service);
+        let was_down = before.status == Status::Down;
+        let is_evidence = before.status == Status::Alive;
+        let number = if is_evidence { vantage.begin(id, check) } else { vantage.here() };
         let attempt = async || {
             let observation = self.probe.probe(check).await;
-            if let Some(number) = number {
+            if is_evidence {
                 vantage.note(number, observation.is_alive());
             }
             observation
@@ -226,7 +229,7 @@ where
             (attempted, around) = join(attempt(), look_around()).await;
             observation = Observation { attempts, ..attempted };
         }
-        let doubted = number.is_some_and(|number| !observation.is_alive() && vantage.doubts(number, around));
+        let doubted = !was_down && !observation.is_alive() && vantage.doubts(number, around, before.held);
         (observation, doubted)
     }
 

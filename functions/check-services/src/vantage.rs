@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::{OptionFuture, join, join_all};
+use shared::id::TenantId;
 use shared::probe::{Check, Probe};
 use shared::status::hold::{Around, Number, Sightings, Unrelated};
 use tokio::time::Instant;
@@ -23,14 +24,24 @@ pub(crate) struct Vantage<'a, P> {
 }
 
 impl<'a, P: Probe> Vantage<'a, P> {
-    pub(crate) fn new(probe: &'a P, canary: Option<&'a Check>) -> Self {
-        let unrelated = if canary.is_some() { Unrelated::Hosts } else { Unrelated::Domains };
+    /// `tenants` is how many are checked from here.
+    pub(crate) fn new(probe: &'a P, canary: Option<&'a Check>, tenants: usize) -> Self {
+        let unrelated = match canary {
+            Some(_) => Unrelated::Hosts,
+            None if tenants == 1 => Unrelated::Domains,
+            None => Unrelated::DomainsOfTenants,
+        };
         Self { probe, canary, unrelated, sightings: Mutex::default(), around: tokio::sync::Mutex::default() }
     }
 
-    /// A check of a service that was not `DOWN` begins.
-    pub(crate) fn begin(&self, check: &Check) -> Number {
-        self.lock().begin(check)
+    /// A check of a service that was `ALIVE` begins.
+    pub(crate) fn begin(&self, tenant: &TenantId, check: &Check) -> Number {
+        self.lock().begin(tenant, check)
+    }
+
+    /// A check begins that is no evidence for others.
+    pub(crate) fn here(&self) -> Number {
+        self.lock().here()
     }
 
     /// One of its attempts has ended.
@@ -59,9 +70,9 @@ impl<'a, P: Probe> Vantage<'a, P> {
         around
     }
 
-    /// Whether a failure that has just been confirmed is more likely ours than the target's.
-    pub(crate) fn doubts(&self, number: Number, around: Around) -> bool {
-        self.lock().in_doubt(number, self.unrelated, around)
+    /// Whether a failure that has just been confirmed is more likely ours than the target's; `held` were already.
+    pub(crate) fn doubts(&self, number: Number, around: Around, held: u8) -> bool {
+        self.lock().in_doubt(number, self.unrelated, around, held)
     }
 
     fn lock(&self) -> MutexGuard<'_, Sightings> {

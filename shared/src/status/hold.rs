@@ -5,11 +5,16 @@
 //! sample is not too small; so an outage that begins in the middle of a tick is seen as well as one that was there before.
 //! When the others had been checked already, a few of them are asked again: the witnesses.
 //!
-//! Deliberately absent: the clock, and services that were `DOWN` before, which say nothing new.
+//! Only services that were `ALIVE` before are evidence: a failure of any other says nothing new. One tenant's hosts weigh
+//! little among those of others, and a service's verdict is held so many times only; so nobody can hide for long that
+//! somebody else's service is down.
+//!
+//! Deliberately absent: the clock.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+use crate::id::TenantId;
 use crate::probe::Check;
 
 /// With fewer hosts than this a share says nothing.
@@ -23,6 +28,16 @@ const SAMPLE: usize = 10;
 /// one of 100,000 failures.
 const REACH: usize = 200;
 
+/// No more hosts of one tenant count among those of others: five hosts then belong to at least three tenants.
+const HOSTS_PER_TENANT: usize = 2;
+
+/// So many failures of a service are held since it last answered, for want of a canary: a deployment's own outage of 45
+/// minutes passes with ticks of five minutes, and a true outage is told then at the latest.
+pub const MAX_HELD: u8 = 9;
+
+/// The same while the canary fails as well: half a day. A canary that is gone for good hides nothing for ever.
+pub const MAX_HELD_WITH_CANARY: u8 = 144;
+
 /// How many hosts that were well are asked again while a failure is being confirmed.
 const WITNESSES: usize = 5;
 
@@ -32,14 +47,24 @@ pub enum Unrelated {
     /// Every host by itself: a canary, which is no relation of theirs, has the last word.
     Hosts,
     /// Registrable domains (`shop.example.co.uk` and `api.example.co.uk` are one), for want of a canary: hosts under one
-    /// domain mostly share their infrastructure, and a company whose hosts all fail is down, not doubtful.
+    /// domain mostly share their infrastructure, and a company whose hosts all fail is down, not doubtful. All the checks
+    /// are one tenant's, who can only delay news of his own.
     Domains,
+    /// Registrable domains, and no more than two of one tenant.
+    DomainsOfTenants,
 }
 
 /// What the checks of one invocation have found so far, in the order in which they began.
 #[derive(Debug, Default)]
 pub struct Sightings {
-    checks: Vec<(Check, Sight)>,
+    checks: Vec<Sighting>,
+}
+
+#[derive(Debug)]
+struct Sighting {
+    tenant: TenantId,
+    check: Check,
+    sight: Sight,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,21 +85,28 @@ pub struct Around {
     pub witnesses_failed: usize,
 }
 
-/// One check among the [`Sightings`].
+/// Where a check stands among the [`Sightings`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Number(usize);
 
 impl Sightings {
-    /// A check begins.
-    pub fn begin(&mut self, check: &Check) -> Number {
-        self.checks.push((check.clone(), Sight::Pending));
-        Number(self.checks.len() - 1)
+    /// A check of a service that was `ALIVE` begins.
+    pub fn begin(&mut self, tenant: &TenantId, check: &Check) -> Number {
+        let number = self.here();
+        self.checks.push(Sighting { tenant: tenant.clone(), check: check.clone(), sight: Sight::Pending });
+        number
     }
 
-    /// An attempt of the check has ended; the last one counts.
+    /// A check begins that is no evidence for others, but may be doubted because of them.
+    #[must_use]
+    pub fn here(&self) -> Number {
+        Number(self.checks.len())
+    }
+
+    /// An attempt of the check that got this number from [`begin`](Self::begin) has ended; the last one counts.
     pub fn note(&mut self, number: Number, is_good: bool) {
-        if let Some((_, sight)) = self.checks.get_mut(number.0) {
-            *sight = if is_good { Sight::Good } else { Sight::Failed };
+        if let Some(sighting) = self.checks.get_mut(number.0) {
+            sighting.sight = if is_good { Sight::Good } else { Sight::Failed };
         }
     }
 
@@ -83,37 +115,70 @@ impl Sightings {
     #[must_use]
     pub fn most_fail(&self, number: Number, unrelated: Unrelated) -> bool {
         let (before, since) = self.checks.split_at(number.0.min(self.checks.len()));
-        let mut hosts: HashMap<&str, bool> = HashMap::new();
+        let mut hosts = Hosts::new(unrelated);
+        let mut found_well: HashMap<&str, bool> = HashMap::new();
         let nearest = since.iter().take(REACH).chain(before.iter().rev().take(REACH));
-        for (index, (check, sight)) in nearest.enumerate() {
-            if index >= since.len().min(REACH) && hosts.len() >= SAMPLE {
+        for (index, sighting) in nearest.enumerate() {
+            if index >= since.len().min(REACH) && found_well.len() >= SAMPLE {
                 break;
             }
-            if *sight == Sight::Pending {
+            if sighting.sight == Sight::Pending {
                 continue;
             }
-            *hosts.entry(unrelated.name(check)).or_default() |= *sight == Sight::Good;
+            let name = unrelated.name(&sighting.check);
+            if found_well.contains_key(name) || hosts.admit(sighting) {
+                *found_well.entry(name).or_default() |= sighting.sight == Sight::Good;
+            }
         }
-        let good = hosts.values().filter(|good| **good).count();
-        hosts.len() >= MIN_HOSTS && good * 2 < hosts.len()
+        let good = found_well.values().filter(|good| **good).count();
+        found_well.len() >= MIN_HOSTS && good * 2 < found_well.len()
     }
 
     /// The unrelated hosts that were found well last, to be asked again.
     #[must_use]
     pub fn witnesses(&self, unrelated: Unrelated) -> Vec<Check> {
-        let mut names = HashSet::new();
-        let good = self.checks.iter().rev().take(REACH).filter(|(_, sight)| *sight == Sight::Good);
-        let distinct = good.filter(|(check, _)| names.insert(unrelated.name(check)));
-        distinct.take(WITNESSES).map(|(check, _)| check.clone()).collect()
+        let (mut hosts, mut names) = (Hosts::new(unrelated), HashSet::new());
+        let good = self.checks.iter().rev().take(REACH).filter(|sighting| sighting.sight == Sight::Good);
+        let distinct = good.filter(|sighting| {
+            let name = unrelated.name(&sighting.check);
+            !names.contains(name) && hosts.admit(sighting) && names.insert(name)
+        });
+        distinct.take(WITNESSES).map(|sighting| sighting.check.clone()).collect()
     }
 
-    /// The decision: whether this check, all of whose attempts failed, says more about us than about its target.
+    /// The decision: whether this check, all of whose attempts failed, says more about us than about its target. `held`
+    /// is how many failures of the service were held since it last answered.
     #[must_use]
-    pub fn in_doubt(&self, number: Number, unrelated: Unrelated, around: Around) -> bool {
+    pub fn in_doubt(&self, number: Number, unrelated: Unrelated, around: Around, held: u8) -> bool {
+        let bound = match around.canary_is_good {
+            Some(true) => return false,
+            Some(false) => MAX_HELD_WITH_CANARY,
+            None => MAX_HELD,
+        };
         // The host in question is the fifth.
         let enough = around.witnesses + 1 >= MIN_HOSTS;
         let most_witnesses_fail = enough && around.witnesses_failed * 2 > around.witnesses;
-        around.canary_is_good != Some(true) && (most_witnesses_fail || self.most_fail(number, unrelated))
+        held < bound && (most_witnesses_fail || self.most_fail(number, unrelated))
+    }
+}
+
+/// How many hosts of each tenant count already.
+struct Hosts<'a> {
+    most: usize,
+    per_tenant: HashMap<&'a TenantId, usize>,
+}
+
+impl<'a> Hosts<'a> {
+    fn new(unrelated: Unrelated) -> Self {
+        let most = if unrelated == Unrelated::DomainsOfTenants { HOSTS_PER_TENANT } else { usize::MAX };
+        Self { most, per_tenant: HashMap::new() }
+    }
+
+    /// Whether one more host of its tenant counts.
+    fn admit(&mut self, sighting: &'a Sighting) -> bool {
+        let count = self.per_tenant.entry(&sighting.tenant).or_default();
+        *count += 1;
+        *count <= self.most
     }
 }
 
@@ -122,7 +187,7 @@ impl Unrelated {
     fn name(self, check: &Check) -> &str {
         match self {
             Self::Hosts => check.url.host(),
-            Self::Domains => registrable_domain(check.url.host()),
+            Self::Domains | Self::DomainsOfTenants => registrable_domain(check.url.host()),
         }
     }
 }
@@ -142,12 +207,21 @@ mod tests {
         Check::get(Policy::public(vec![], vec![]).target(&format!("https://{host}/")).unwrap())
     }
 
-    /// Checks in the order of their begin: `+` good, `-` failed, `?` still under way.
+    fn tenant(letter: char) -> TenantId {
+        TenantId::parse(&letter.to_string().repeat(32)).unwrap()
+    }
+
+    /// Checks in the order of their begin: `+` good, `-` failed, `?` still under way; all of one tenant.
     fn sightings(hosts: &[&str], sights: &str) -> (Sightings, Vec<Number>) {
+        of_tenants(hosts, sights, &"a".repeat(sights.len()))
+    }
+
+    /// The same with one letter per check for its tenant.
+    fn of_tenants(hosts: &[&str], sights: &str, tenants: &str) -> (Sightings, Vec<Number>) {
         let mut sightings = Sightings::default();
         let mut numbers = Vec::new();
-        for (host, sight) in hosts.iter().zip(sights.chars()) {
-            let number = sightings.begin(&check(host));
+        for ((host, sight), letter) in hosts.iter().zip(sights.chars()).zip(tenants.chars()) {
+            let number = sightings.begin(&tenant(letter), &check(host));
             if sight != '?' {
                 sightings.note(number, sight == '+');
             }
@@ -233,7 +307,55 @@ mod tests {
             (0, 0, None, false),
         ] {
             let around = Around { canary_is_good, witnesses, witnesses_failed };
-            assert_eq!(seen.in_doubt(numbers[3], Unrelated::Hosts, around), expected, "{around:?}");
+            assert_eq!(seen.in_doubt(numbers[3], Unrelated::Hosts, around, 0), expected, "{around:?}");
+        }
+    }
+
+    #[test]
+    fn one_tenants_hosts_weigh_little_among_those_of_others() {
+        let hosts = unrelated(60);
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        for (sights, tenants, alone, among_others) in [
+            // Fifty of one, and one of another.
+            (format!("{}-", "-".repeat(50)), format!("{}b", "a".repeat(50)), true, false),
+            // Fifty of one, and four others, who are well but for the first.
+            (format!("{}-++++", "-".repeat(50)), format!("{}bcdeb", "a".repeat(50)), true, false),
+            // Two tenants do not suffice, three do.
+            ("------".to_owned(), "aaabbb".to_owned(), true, false),
+            ("------".to_owned(), "aabbcc".to_owned(), true, true),
+            ("----++".to_owned(), "aabbcc".to_owned(), true, true),
+            ("---+++".to_owned(), "aabbcc".to_owned(), false, false),
+        ] {
+            let (seen, numbers) = of_tenants(&hosts, &sights, &tenants);
+            let b = numbers[tenants.find('b').unwrap()];
+            assert_eq!(seen.most_fail(b, Unrelated::Domains), alone, "{sights} {tenants}");
+            assert_eq!(seen.most_fail(b, Unrelated::DomainsOfTenants), among_others, "{sights} {tenants}");
+        }
+        let (seen, _) = of_tenants(&hosts, "+++++++", "bcdaaaa");
+        assert_eq!(seen.witnesses(Unrelated::DomainsOfTenants).len(), 5);
+        let (seen, _) = of_tenants(&hosts, "++++++", "bbaaaa");
+        assert_eq!(seen.witnesses(Unrelated::DomainsOfTenants).len(), 4);
+    }
+
+    #[test]
+    fn what_is_no_evidence_is_doubted_because_of_others_and_not_for_ever() {
+        let hosts = unrelated(6);
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        let (mut seen, _) = sightings(&hosts, "----");
+        let number = seen.here();
+        assert!(!seen.most_fail(number, Unrelated::Hosts), "four, and it is not the fifth");
+        let fifth = seen.begin(&tenant('a'), &check("fifth.example"));
+        seen.note(fifth, false);
+        for (canary_is_good, held, expected) in [
+            (None, 0, true),
+            (None, MAX_HELD - 1, true),
+            (None, MAX_HELD, false),
+            (Some(false), MAX_HELD, true),
+            (Some(false), MAX_HELD_WITH_CANARY, false),
+            (Some(true), 0, false),
+        ] {
+            let around = Around { canary_is_good, ..Around::default() };
+            assert_eq!(seen.in_doubt(number, Unrelated::Hosts, around, held), expected, "{around:?}, {held}");
         }
     }
 

@@ -74,6 +74,9 @@ struct StateEntry {
     /// The history's bits; absent for a service with the default thresholds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     h: Option<u8>,
+    /// How many failures were doubted since the service last answered; absent for none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    d: Option<u8>,
 }
 
 #[derive(Serialize, Deserialize, Default)]
@@ -668,7 +671,8 @@ impl From<Since> for StateEntry {
             Status::Unknown => 'U',
         };
         let h = (since.history != History::default()).then(|| since.history.bits());
-        Self { s, t: since.since.as_second(), h }
+        let d = (since.held > 0).then_some(since.held);
+        Self { s, t: since.since.as_second(), h, d }
     }
 }
 
@@ -683,7 +687,8 @@ impl TryFrom<StateEntry> for Since {
             other => return Err(StoreError::Poisoned(format!("status {other:?}"))),
         };
         let since = Timestamp::from_second(entry.t).map_err(poisoned)?;
-        Ok(Self { status, since, history: History::from_bits(entry.h.unwrap_or_default()) })
+        let history = History::from_bits(entry.h.unwrap_or_default());
+        Ok(Self { status, since, history, held: entry.d.unwrap_or_default() })
     }
 }
 

@@ -8,6 +8,8 @@ use check_services::event::VerdictsHeld;
 use serde_json::{Value, json};
 use shared::probe::{Check, Policy};
 use shared::service::{AliveAfter, DownAfter, Thresholds};
+use shared::status::hold::MAX_HELD;
+use shared_testing::forge_app::ForgeApp;
 use shared_testing::target::Target;
 
 use crate::world::{Deployed, World};
@@ -75,12 +77,7 @@ async fn a_service_that_asks_for_two_of_three_is_down_at_the_second_failure() {
 /// Six services at six hosts, all alive, and a function that leaves time to see the others' first attempts.
 async fn six_hosts() -> (World, Vec<Target>, Deployed) {
     let world = World::start().await;
-    let mut targets = Vec::new();
-    for host in 2..8 {
-        let target = Target::start_at(host).await;
-        world.add_service(&world.app, &target.url("health"), Thresholds::default()).await;
-        targets.push(target);
-    }
+    let targets = at_hosts(&world, &world.app, 2..8).await;
     let function = Deployed { confirm_after: vec![Duration::from_millis(300); 2], ..world.function() };
     world.next_tick(&function).await;
     assert_eq!(statuses(&last_update(&world)), ["ALIVE"; 6]);
@@ -163,6 +160,80 @@ async fn an_outage_that_begins_when_the_others_have_been_checked_is_seen_by_aski
     let (summary, ()) = tokio::join!(tick, outage);
     assert_eq!(summary.held, 1);
     assert_eq!(statuses(&last_update(&world)), ["ALIVE"; 6]);
+}
+
+/// One service of the app at each of these hosts.
+async fn at_hosts(world: &World, app: &ForgeApp, hosts: std::ops::Range<u8>) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for host in hosts {
+        let target = Target::start_at(host).await;
+        world.add_service(app, &target.url("health"), Thresholds::default()).await;
+        targets.push(target);
+    }
+    targets
+}
+
+#[tokio::test]
+async fn a_tenant_with_fifty_dead_hosts_hides_nobodys_outage() {
+    let world = World::start().await;
+    let dying = at_hosts(&world, &world.app, 2..52).await;
+    let mut others = Vec::new();
+    for host in [60, 62, 64] {
+        let app = world.another_app().await;
+        let targets = at_hosts(&world, &app, host..host + 2).await;
+        others.push((app, targets));
+    }
+    let function = Deployed { confirm_after: vec![Duration::from_secs(1); 2], ..world.function() };
+    world.next_tick(&function).await;
+    assert_eq!(statuses(&last_update(&world)), ["ALIVE"; 50]);
+
+    for target in dying.iter().chain(&others[0].1[..1]) {
+        target.answer(500);
+    }
+    let summary = world.next_tick(&function).await;
+    assert_eq!((summary.not_alive, summary.held), (51, 0));
+    let told: Vec<_> = others
+        .iter()
+        .map(|(app, _)| {
+            let update = app.received("UPDATE").pop().unwrap().body;
+            statuses(&update).iter().filter(|status| **status == "DOWN").count()
+        })
+        .collect();
+    assert_eq!(told, [1, 0, 0]);
+}
+
+#[tokio::test]
+async fn services_that_were_never_alive_are_no_reason_to_hold_their_own_verdicts() {
+    let world = World::start().await;
+    let targets = at_hosts(&world, &world.app, 2..11).await;
+    for target in &targets[..5] {
+        target.answer(500);
+    }
+    let function = Deployed { confirm_after: vec![Duration::from_millis(300); 2], ..world.function() };
+    let summary = world.next_tick(&function).await;
+    assert_eq!((summary.not_alive, summary.held), (5, 0));
+    assert_eq!(statuses(&last_update(&world)).iter().filter(|status| **status == "DOWN").count(), 5);
+}
+
+#[tokio::test]
+async fn without_a_canary_a_verdict_is_held_for_a_while_only() {
+    let (world, targets, function) = six_hosts().await;
+    let never_alive = at_hosts(&world, &world.app, 8..9).await;
+    for target in targets.iter().chain(&never_alive) {
+        target.answer(500);
+    }
+    for number in 1..=MAX_HELD {
+        assert_eq!(world.next_tick(&function).await.held, 7, "tick {number}");
+    }
+    // The count survives in the table, and goes with the verdict.
+    let counts = async || {
+        let services = stored_state(&world).await["services"].as_m().unwrap().clone();
+        services.values().filter_map(|service| service.as_m().unwrap().get("d").cloned()).collect::<Vec<_>>()
+    };
+    assert_eq!(counts().await, vec![AttributeValue::N(MAX_HELD.to_string()); 7]);
+    assert_eq!(world.next_tick(&function).await.held, 0);
+    assert_eq!(statuses(&last_update(&world)), ["DOWN"; 7]);
+    assert_eq!(counts().await, []);
 }
 
 #[tokio::test]

@@ -214,6 +214,8 @@ proptest! {
                         prop_assert!(new.status != Status::Down || old.status == Status::Down, "held, and DOWN");
                         prop_assert_eq!(new.history, if old.status == Status::Paused { History::default() } else { old.history });
                         prop_assert_eq!(is_held(new, &service.id, &doubted), new.status != Status::Down);
+                        let held = if old.status == Status::Paused { 0 } else { old.held };
+                        prop_assert_eq!(new.held, held + 1, "counted");
                     }
                     Event::NotChecked if old.status != Status::Paused && service.activity == Activity::Active => {
                         prop_assert_eq!(old, new);
@@ -221,6 +223,7 @@ proptest! {
                     _ => prop_assert!(!is_held(new, &service.id, &doubted)),
                 }
                 prop_assert!(!service.thresholds.is_default() || new.history == History::default());
+                prop_assert!(new.held == 0 || new.status != Status::Paused);
             }
 
             play.log.extend(after.transitions.iter().filter(|transition| transition.tick == tick).cloned());
@@ -254,7 +257,10 @@ proptest! {
         let (tick, services, observations, doubted) = play.arrange(&step);
         let once = advance(&play.state, tick, &services, &observations, &doubted);
         let twice = advance(&once, super::tick(play.now + 1), &services, &observations, &doubted);
-        prop_assert_eq!(&once.services, &twice.services);
+        let uncounted = |state: &State| -> Vec<_> {
+            state.services.iter().map(|(id, since)| (id.clone(), Since { held: 0, ..*since })).collect()
+        };
+        prop_assert_eq!(uncounted(&once), uncounted(&twice));
         prop_assert_eq!(&once.transitions, &twice.transitions);
     }
 
@@ -276,7 +282,7 @@ proptest! {
             acked_tick: acked.map(tick),
             services: stored.iter().map(|(id, kind, bits, since)| {
                 let since = Since {
-                    status: status(*kind), since: tick(*since).start(), history: History::from_bits(*bits),
+                    status: status(*kind), since: tick(*since).start(), history: History::from_bits(*bits), held: *bits,
                 };
                 (ids[*id].clone(), since)
             }).collect(),

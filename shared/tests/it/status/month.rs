@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use shared::id::TenantId;
 use shared::probe::Failure;
 use shared::service::{Service, Thresholds};
 use shared::status::hold::{Around, Number, Sightings, Unrelated};
@@ -180,6 +181,7 @@ struct Deployment<'a> {
     world: &'a World,
     safeguards: Safeguards,
     random: Random,
+    tenants: Vec<TenantId>,
     states: Vec<State>,
     /// Per service: how many ticks in a row, up to now, must have counted as failed.
     must_have_failed: Vec<u8>,
@@ -200,7 +202,13 @@ impl Deployment<'_> {
         // Ends of attempts, the earliest first.
         let mut queue = BinaryHeap::new();
         for (begin, index) in begins {
-            let number = sightings.begin(&world.services[index].check);
+            let (tenant, service) = (index / SERVICES_PER_TENANT, &world.services[index]);
+            let was_alive = current(&self.states[tenant], service).status == Status::Alive;
+            let number = if was_alive {
+                sightings.begin(&self.tenants[tenant], &service.check)
+            } else {
+                sightings.here()
+            };
             checks[index] = Some(Check { number, around: Around::default(), begin, attempts: 1 });
             queue.push(Reverse(self.attempt(index, begin)));
         }
@@ -208,8 +216,9 @@ impl Deployment<'_> {
             let Some(check) = &mut checks[index] else { continue };
             let service = &world.services[index];
             let state = &self.states[index / SERVICES_PER_TENANT];
-            let was_down = current(state, service).status == Status::Down;
-            if !was_down {
+            let before = current(state, service);
+            let was_down = before.status == Status::Down;
+            if before.status == Status::Alive {
                 sightings.note(check.number, good);
             }
             let again = self.safeguards.confirm && needs_confirmation(state, service);
@@ -226,8 +235,9 @@ impl Deployment<'_> {
             seen.insert(index, good);
             self.counts.checks += 1;
             self.counts.failed_checks += u64::from(!good);
-            let in_doubt =
-                !good && !was_down && sightings.in_doubt(check.number, self.unrelated(), check.around);
+            let in_doubt = !good
+                && !was_down
+                && sightings.in_doubt(check.number, self.unrelated(), check.around, before.held);
             if self.safeguards.hold && in_doubt {
                 doubted[index / SERVICES_PER_TENANT].push(service.id.clone());
                 self.counts.held += 1;
@@ -240,7 +250,7 @@ impl Deployment<'_> {
     }
 
     fn unrelated(&self) -> Unrelated {
-        if self.safeguards.canary { Unrelated::Hosts } else { Unrelated::Domains }
+        if self.safeguards.canary { Unrelated::Hosts } else { Unrelated::DomainsOfTenants }
     }
 
     /// The canary, and the witnesses, which are asked as they were before.
@@ -305,12 +315,17 @@ impl Deployment<'_> {
     }
 }
 
+fn tenant_id(number: usize) -> TenantId {
+    TenantId::parse(&format!("{number:032b}").replace('0', "a").replace('1', "b")).unwrap()
+}
+
 fn month(ticks: i64, safeguards: Safeguards) -> Counts {
     let world = World::new(&mut Random(20_261_101));
     let mut deployment = Deployment {
         world: &world,
         safeguards,
         random: Random(5),
+        tenants: (0..TENANTS).map(tenant_id).collect(),
         states: vec![State::default(); TENANTS],
         must_have_failed: vec![0; SERVICES],
         counts: Counts::default(),
