@@ -1,4 +1,4 @@
-// Makes the app's hand-off key pair and prints the commands that install it on both sides.
+// Makes the app's hand-off key pair and prints what installs it on both sides.
 import { createHash, generateKeyPairSync } from 'node:crypto';
 
 const { privateKey } = generateKeyPairSync('ed25519');
@@ -8,16 +8,18 @@ const publicJwks = JSON.stringify({ keys: [{ kty, crv, x, kid, alg: 'EdDSA', use
 
 console.log(`# A new hand-off key pair, kid ${kid}. Nothing was written to disk.
 
-# 1. The private half, into the Forge app: encrypted, in this folder, once per environment.
+# 1. The private half, into the Forge app: encrypted, in the app's folder, once per environment (-e staging).
 forge variables set --encrypt HANDOFF_PRIVATE_KEY '${JSON.stringify({ kty, crv, x, d })}'
 forge deploy
 
-# 2. The public half, into the backend, in the folder above. A file, because JSON does not survive the quoting rules of
-#    --parameter-overrides; parameters that it does not name keep their values.
-cat > parameters.yaml <<'END'
-ForgeAppPublicKey: '${publicJwks}'
-END
-sam deploy --parameter-overrides file://parameters.yaml
+# 2. The public half, into the backend: in the folder of the backend's repository, run
+sam deploy --guided
+# with --config-env <name> if you deployed with it. Press Enter at every question but one. When it asks for
+# "Parameter ForgeAppPublicKey", paste this line, and let it save the answers to samconfig.toml, so that later
+# deployments keep it:
+${publicJwks}
+
+# A backend under "make watch" takes that line as its environment variable FORGE_APP_PUBLIC_KEY instead.
 
 # Between the two steps, registrations are refused; checks and reports go on.
 # The private key is in your terminal now: clear its history.`);

@@ -6,10 +6,11 @@ import { expect, it } from 'vitest';
 import { readConfig } from '../src/config';
 import { signingKey } from '../verifier/test/signing';
 
+const { stdout } = spawnSync(process.execPath, [fileURLToPath(new URL('../scripts/keygen.mjs', import.meta.url))], { encoding: 'utf8' });
+
 it('npm run keygen prints a pair that both sides take', () => {
-  const { stdout } = spawnSync(process.execPath, [fileURLToPath(new URL('../scripts/keygen.mjs', import.meta.url))], { encoding: 'utf8' });
   const privateJwk = /HANDOFF_PRIVATE_KEY '(.+)'/.exec(stdout)?.[1];
-  const publicJwks = JSON.parse(/ForgeAppPublicKey: '(.+)'/.exec(stdout)?.[1] ?? '{}') as { keys: Record<string, string>[] };
+  const publicJwks = JSON.parse(/^\{"keys":.+$/m.exec(stdout)?.[0] ?? '{}') as { keys: Record<string, string>[] };
   const read = readConfig({
     BACKEND_URL: 'https://backend.example',
     BACKEND_PUBLIC_KEY: JSON.stringify({ keys: [signingKey().jwk] }),
@@ -19,4 +20,9 @@ it('npm run keygen prints a pair that both sides take', () => {
   expect(publicJwks.keys).toHaveLength(1);
   expect(publicJwks.keys[0]).toMatchObject({ x: read.config.handoffKey.x, alg: 'EdDSA' });
   expect(publicJwks.keys[0]).not.toHaveProperty('d');
+});
+
+it('npm run keygen installs the public half where later deployments find it again', () => {
+  expect(stdout).toMatch(/^sam deploy --guided$/m);
+  expect(stdout).not.toContain('--parameter-overrides');
 });
