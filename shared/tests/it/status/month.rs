@@ -165,6 +165,7 @@ struct Counts {
     downs: u64,
     false_downs: u64,
     missed_downs: u64,
+    /// Stretches of an outage, uninterrupted by one of ours, at whose first due tick the service was `DOWN`.
     outages_told: u64,
 }
 
