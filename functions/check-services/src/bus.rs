@@ -63,8 +63,9 @@ impl EventBus {
             for _ in 0..3 {
                 let answer = self.client.put_events().set_entries(Some(left.clone())).send().await;
                 let answer = answer.map_err(|error| BusError::Unavailable(Box::new(error)))?;
-                // The answer has an entry per entry; those with an error code were not taken.
+                // The answer has an entry per entry; those with an error code, or without an answer, were not taken.
                 let taken = answer.entries().iter().map(|entry| entry.error_code().is_none());
+                let taken = taken.chain(std::iter::repeat(false));
                 left = left
                     .into_iter()
                     .zip(taken)

@@ -4,6 +4,7 @@
 #![expect(clippy::missing_panics_doc, reason = "a fixture that cannot be set up fails its test, everywhere")]
 
 pub mod aws;
+pub mod aws_server;
 pub mod forge_app;
 pub mod log;
 pub mod target;
