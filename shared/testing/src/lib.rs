@@ -5,6 +5,7 @@
 
 pub mod aws;
 pub mod aws_server;
+pub mod failing;
 pub mod forge_app;
 pub mod log;
 pub mod target;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
 
 mod answers;
+mod aws_failing;
 mod concurrency;
 mod deliveries;
 mod ranges;

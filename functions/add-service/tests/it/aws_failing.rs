@@ -1,0 +1,125 @@
+//! Every call to AWS fails once, in every way: the person gets a clear answer, and the same request again finishes.
+
+use add_service::AddService;
+use serde_json::Value;
+use shared::clock::Clock as _;
+use shared::key::kms::{DeploymentKey, WrappingKey};
+use shared::service::Activity;
+use shared::store::Registrations as _;
+use shared::store::dynamo::DynamoStore;
+use shared::tenant::TenantStatus;
+use shared_testing::failing::{FailingKeys, FailingStore, Fault, Faults};
+use shared_testing::time::FixedClock;
+
+use crate::world::{World, document, json_request, text};
+
+type Faulty = AddService<
+    FailingStore<DynamoStore>,
+    FailingKeys<DeploymentKey>,
+    FailingKeys<WrappingKey>,
+    shared::callback::http::HttpCallbacks,
+    FixedClock,
+>;
+
+fn faulty(world: &World, faults: &Faults) -> Faulty {
+    let deployed = world.function();
+    AddService {
+        store: FailingStore::new(deployed.store, faults),
+        deployment_key: FailingKeys::new(deployed.deployment_key, faults),
+        tenant_keys: FailingKeys::new(deployed.tenant_keys, faults),
+        handoffs: deployed.handoffs,
+        policy: deployed.policy,
+        limits: deployed.limits,
+        callbacks: deployed.callbacks,
+        probe: deployed.probe,
+        clock: deployed.clock,
+        nonce: deployed.nonce,
+        metrics: deployed.metrics,
+    }
+}
+
+/// What a registration leaves behind: tenant, count, and each service with what the app was told of it.
+async fn left_behind(world: &World) -> (TenantStatus, u32, Vec<(String, Activity, bool)>, usize) {
+    let stored = world.aws.store().find(&world.app.tenant_id(), world.clock.now()).await.unwrap().unwrap();
+    let registers = world.app.received("REGISTER");
+    let mut services: Vec<_> = stored
+        .services
+        .iter()
+        .map(|service| {
+            let told = registers.iter().any(|register| register.body["service"]["id"] == service.id.as_str());
+            (service.name.to_string(), service.activity, told && service.first.is_some())
+        })
+        .collect();
+    services.sort_by(|a, b| a.0.cmp(&b.0));
+    // A key that KMS made and nobody stored is not among those that the app knows.
+    (stored.tenant.status, stored.service_count, services, world.app.known_tenant_keys())
+}
+
+/// Registers `paths` without faults, then `path` with one; and once more without.
+async fn walk(before: &[&str], path: &str, expected_calls: &[&str]) {
+    Box::pin(walk_all(before, path, expected_calls)).await;
+}
+
+async fn walk_all(before: &[&str], path: &str, expected_calls: &[&str]) {
+    let prepare = async || {
+        let world = World::start().await;
+        for path in before {
+            let response = world.function().handle(json_request(&world.wish(path).await)).await;
+            assert_eq!(response.status(), 201, "{}", text(&response));
+        }
+        let wish: Value = world.wish(path).await;
+        (world, wish)
+    };
+    let (world, wish) = prepare().await;
+    let none = Faults::none();
+    let finished = faulty(&world, &none).handle(json_request(&wish)).await.status();
+    assert_eq!(none.calls(), expected_calls);
+    let without_fault = left_behind(&world).await;
+
+    for (index, name) in expected_calls.iter().enumerate() {
+        for fault in Fault::ALL {
+            let what = format!("{fault:?} at call {index}, {name}");
+            let (world, wish) = prepare().await;
+            let faults = Faults::at(index, fault);
+            let response = faulty(&world, &faults).handle(json_request(&wish)).await;
+            let problem = document(&response);
+            if fault == Fault::Refused {
+                assert_eq!(
+                    (response.status().as_u16(), &problem["code"]),
+                    (500, &"INTERNAL".into()),
+                    "{what}"
+                );
+            } else {
+                assert_eq!(
+                    (response.status().as_u16(), &problem["code"]),
+                    (503, &"UNAVAILABLE".into()),
+                    "{what}"
+                );
+                assert!(response.headers().contains_key("retry-after"), "{what}");
+            }
+            assert_eq!(faults.calls().len(), index + 1, "nothing is tried after {what}");
+
+            let again = world.function().handle(json_request(&wish)).await;
+            let already = *name == "activate" && fault == Fault::LostAnswer;
+            let expected = if already { 200 } else { finished.as_u16() };
+            assert_eq!(again.status(), expected, "{what}: {}", text(&again));
+            assert_eq!(left_behind(&world).await, without_fault, "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_first_registration_of_a_site_is_finished_by_the_same_request() {
+    let calls = ["bound_to", "find", "make_key", "enter", "public_key", "sign", "activate"];
+    walk(&[], "a", &calls).await;
+}
+
+#[tokio::test]
+async fn a_further_registration_is_finished_by_the_same_request() {
+    walk(&["a"], "b", &["bound_to", "find", "enter", "public_key", "sign", "activate"]).await;
+}
+
+#[tokio::test]
+async fn a_repeated_registration_is_finished_by_the_same_request() {
+    walk(&["a", "b"], "a", &["bound_to", "find", "enter", "public_key", "sign", "activate"]).await;
+}

@@ -1,0 +1,266 @@
+//! Every call to AWS fails once, in every way: the tick ends with a clear answer, and the next ticks heal. Nothing is lost
+//! and nothing doubled.
+
+use std::collections::BTreeSet;
+
+use check_services::bus::{BusError, Publish};
+use check_services::event::{Event, Range, StatusChanged, VerdictsHeld};
+use check_services::key_cache::KeyCache;
+use check_services::{CheckServices, Failed, Summary};
+use jiff::SignedDuration;
+use serde_json::Value;
+use shared::callback::http::HttpCallbacks;
+use shared::clock::Clock as _;
+use shared::key::kms::WrappingKey;
+use shared::probe::HttpProbe;
+use shared::status::Status;
+use shared::store::dynamo::DynamoStore;
+use shared::store::{Checks as _, Deliveries};
+use shared::tenant::TenantStatus;
+use shared_testing::failing::{FailingKeys, FailingStore, Fault, Faults};
+use shared_testing::forge_app::{ACCEPTED, ForgeApp, Reply};
+use shared_testing::time::FixedClock;
+
+use crate::world::{Bus, World};
+
+/// A bus that fails.
+struct FailingBus {
+    bus: Bus,
+    faults: Faults,
+}
+
+fn bus_error(_: Fault) -> BusError {
+    BusError::Unavailable("made unavailable by a test".into())
+}
+
+impl Publish for FailingBus {
+    async fn ranges(&self, ranges: &[Range]) -> Result<(), BusError> {
+        self.faults.call("ranges", bus_error, self.bus.ranges(ranges)).await
+    }
+
+    async fn held(&self, held: &VerdictsHeld) -> Result<(), BusError> {
+        self.faults.call("held", bus_error, self.bus.held(held)).await
+    }
+
+    async fn changes(&self, changes: &[StatusChanged]) -> Result<(), BusError> {
+        self.faults.call("changes", bus_error, self.bus.changes(changes)).await
+    }
+}
+
+type Faulty = CheckServices<
+    FailingStore<DynamoStore>,
+    FailingKeys<WrappingKey>,
+    HttpCallbacks,
+    HttpProbe<FixedClock>,
+    FailingBus,
+    FixedClock,
+>;
+
+fn faulty(world: &World, faults: &Faults) -> Faulty {
+    let deployed = world.function();
+    CheckServices {
+        store: FailingStore::new(deployed.store, faults),
+        keys: KeyCache::new(FailingKeys::new(world.aws.wrapping_key(), faults)),
+        bus: FailingBus { bus: deployed.bus, faults: faults.clone() },
+        callbacks: deployed.callbacks,
+        probe: deployed.probe,
+        clock: deployed.clock,
+        issuer: deployed.issuer,
+        triggers: deployed.triggers,
+        period: deployed.period,
+        tenants_per_invocation: deployed.tenants_per_invocation,
+        confirm_after: deployed.confirm_after,
+        canary: deployed.canary,
+        metrics: deployed.metrics,
+    }
+}
+
+/// What is left behind: the services' statuses, what is not acknowledged, the tenant, its deliveries, and every
+/// transition that the app has applied, each once.
+type Left = (Vec<Status>, usize, TenantStatus, Deliveries, Vec<(String, String)>);
+
+async fn left_behind(world: &World) -> Left {
+    let watched = world.watched(&world.app).await.unwrap();
+    let statuses = watched.state.services.values().map(|since| since.status).collect();
+    let applied = applied(&world.app);
+    (statuses, watched.state.transitions.len(), watched.tenant.status, watched.deliveries, applied)
+}
+
+/// As the receiver does: an update with a later tick is applied, each of its transitions once.
+fn applied(app: &ForgeApp) -> Vec<(String, String)> {
+    let word = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut known = BTreeSet::new();
+    let mut applied = Vec::new();
+    for update in app.received("UPDATE").iter().filter(|update| update.reply == ACCEPTED) {
+        for transition in update.body["transitions"].as_array().unwrap() {
+            if known.insert((word(&transition["tick"]), word(&transition["serviceId"]))) {
+                applied.push((word(&transition["from"]), word(&transition["to"])));
+            }
+        }
+    }
+    applied
+}
+
+/// What must be known of a tick that met a fault at the call of this name.
+fn is_clear(name: &str, ended: &Result<Summary, Failed>) -> bool {
+    match name {
+        "active" => matches!(ended, Err(Failed::List(_))),
+        "ranges" => matches!(ended, Err(Failed::HandOn(_))),
+        "load" | "commit" => matches!(ended, Err(Failed::Tenants(1))),
+        "unwrap_key" => matches!(ended, Ok(Summary { accepted: 0, not_accepted: 1, .. })),
+        // The update has been sent; what was to be noted of its answer is noted at the next tick.
+        _ => matches!(ended, Ok(Summary { failed: 0, .. })),
+    }
+}
+
+/// Prepares a world, runs one tick with a fault at each of its calls, and lets two more heal.
+async fn walk(prepare: impl AsyncFn() -> World, expected_calls: &[&str]) -> Left {
+    Box::pin(walk_all(prepare, expected_calls)).await
+}
+
+async fn walk_all(prepare: impl AsyncFn() -> World, expected_calls: &[&str]) -> Left {
+    let heal = async |world: &World| {
+        world.app.answer_always(ACCEPTED);
+        // Suspended tenants are due once a day.
+        for _ in 0..2 {
+            advance_to_due(world);
+            world.tick(&world.function()).await;
+        }
+        left_behind(world).await
+    };
+    let world = prepare().await;
+    let none = Faults::none();
+    faulty(&world, &none).handle(world.scheduled(), world.deadline()).await.unwrap();
+    assert_eq!(none.calls(), expected_calls);
+    let without_fault = heal(&world).await;
+
+    for (index, name) in expected_calls.iter().enumerate() {
+        for fault in Fault::ALL {
+            let what = format!("{fault:?} at call {index}, {name}");
+            let world = prepare().await;
+            let ended =
+                faulty(&world, &Faults::at(index, fault)).handle(world.scheduled(), world.deadline()).await;
+            assert!(is_clear(name, &ended), "{what}: {ended:?}");
+            assert_eq!(heal(&world).await, without_fault, "{what}");
+        }
+    }
+    without_fault
+}
+
+/// To the next slot in which the tenant would be checked if it were suspended.
+fn advance_to_due(world: &World) {
+    let due = i64::try_from(world.app.tenant_id().seed() % 288).unwrap() * 300;
+    let now = world.clock.now().as_second().rem_euclid(86_400);
+    let ahead = (due - now).rem_euclid(86_400);
+    world.clock.advance(if ahead == 0 { 86_400 } else { ahead });
+}
+
+/// A service that has been found alive, acknowledged, and fails from now on.
+async fn failing_service() -> World {
+    let world = World::with_one_service().await;
+    world.tick(&world.function()).await;
+    world.target.answer(500);
+    world.clock.advance(300);
+    world
+}
+
+fn transitions(left: &Left) -> Vec<(&str, &str)> {
+    left.4.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect()
+}
+
+#[tokio::test]
+async fn a_change_is_told_once_whatever_call_fails() {
+    let left =
+        walk(failing_service, &["active", "load", "commit", "unwrap_key", "changes", "acknowledge"]).await;
+    assert_eq!(transitions(&left), [("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")]);
+    assert_eq!((left.0, left.1), (vec![Status::Down], 0));
+}
+
+#[tokio::test]
+async fn a_refused_update_is_told_later_whatever_call_fails() {
+    let prepare = async || {
+        let world = failing_service().await;
+        world.app.answer_always(Reply::Code(401, "UNAUTHORIZED"));
+        world
+    };
+    let left =
+        walk(prepare, &["active", "load", "commit", "unwrap_key", "changes", "record_deliveries"]).await;
+    assert_eq!(transitions(&left), [("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")]);
+    assert_eq!(left.3, Deliveries::default());
+}
+
+#[tokio::test]
+async fn an_app_that_lost_the_key_is_noted_whatever_call_fails() {
+    let prepare = async || {
+        let world = failing_service().await;
+        world.app.answer_always(Reply::Code(403, "UNREGISTERED"));
+        world
+    };
+    let calls = ["active", "load", "commit", "unwrap_key", "changes", "mark", "record_deliveries"];
+    assert_eq!(walk(prepare, &calls).await.2, TenantStatus::Active);
+}
+
+#[tokio::test]
+async fn an_app_that_found_the_key_again_is_noted_whatever_call_fails() {
+    let prepare = async || {
+        let world = failing_service().await;
+        world.aws.store().mark(&world.app.tenant_id(), TenantStatus::Unregistered).await.unwrap();
+        world
+    };
+    let calls = ["active", "load", "commit", "unwrap_key", "changes", "acknowledge", "mark"];
+    assert_eq!(walk(prepare, &calls).await.2, TenantStatus::Active);
+}
+
+#[tokio::test]
+async fn a_tenant_is_given_up_and_revived_whatever_call_fails() {
+    let gone = async || {
+        let world = failing_service().await;
+        let since = Some(world.clock.now() - SignedDuration::from_hours(25));
+        let deliveries = Deliveries { failing_since: since, gone_since: since };
+        world.aws.store().record_deliveries(&world.app.tenant_id(), deliveries).await.unwrap();
+        world.app.answer_always(Reply::Platform(404));
+        world
+    };
+    let left = walk(gone, &["active", "load", "commit", "unwrap_key", "changes", "suspend"]).await;
+    assert_eq!((left.2, left.3), (TenantStatus::Active, Deliveries::default()));
+    assert_eq!(transitions(&left), [("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")]);
+
+    let suspended = async || {
+        let world = gone().await;
+        world.tick(&world.function()).await;
+        assert_eq!(world.watched(&world.app).await.unwrap().tenant.status, TenantStatus::Suspended);
+        world.app.answer_always(ACCEPTED);
+        advance_to_due(&world);
+        world
+    };
+    let calls = ["active", "load", "commit", "unwrap_key", "acknowledge", "suspend"];
+    let left = walk(suspended, &calls).await;
+    assert_eq!((left.2, left.3), (TenantStatus::Active, Deliveries::default()));
+    assert_eq!(transitions(&left), [("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")]);
+}
+
+#[tokio::test]
+async fn ranges_are_handed_on_or_the_invocation_fails() {
+    for (index, name) in ["active", "ranges"].iter().enumerate() {
+        for fault in Fault::ALL {
+            let world = World::with_one_service().await;
+            let other = world.another_app().await;
+            world.add(&other, "b").await;
+            let cut = |function: Faulty| Faulty { tenants_per_invocation: 1, ..function };
+            let function = cut(faulty(&world, &Faults::at(index, fault)));
+            let ended = function.handle(world.scheduled(), world.deadline()).await;
+            assert!(is_clear(name, &ended), "{fault:?} at {name}: {ended:?}");
+            // Lambda runs the same event once more; ranges that had been published all the same are there twice.
+            let function = cut(faulty(&world, &Faults::none()));
+            assert_eq!(function.handle(world.scheduled(), world.deadline()).await.unwrap().handed_on, 2);
+            let ranges = world.bus.ranges.lock().unwrap().clone();
+            for range in ranges {
+                function.handle(Event::Range { detail: range }, world.deadline()).await.unwrap();
+            }
+            for app in [&world.app, &other] {
+                assert_eq!(app.received("UPDATE").len(), 1, "{fault:?} at {name}");
+                assert_eq!(applied(app), [("UNKNOWN".to_owned(), "ALIVE".to_owned())]);
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Adapters around the real ones that fail at one chosen call, in each way that AWS fails.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use shared::id::{HandoffId, ServiceId, TenantId};
+use shared::key::{KeyContext, KeyError, MakeKey, PrivateKey, PublicKey, Sign, UnwrapKey, WrappedKey};
+use shared::probe::Observation;
+use shared::status::State;
+use shared::store::{
+    Checks, Committed, Deliveries, Entered, Entry, Registered, Registrations, StoreError, TenantRange,
+    Watched,
+};
+use shared::tenant::{Tenant, TenantStatus};
+use shared::tick::Tick;
+
+/// How a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Throttled or not reached: nothing was done.
+    Unavailable,
+    /// Refused for good: nothing was done.
+    Refused,
+    /// Carried out, and the answer was lost.
+    LostAnswer,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Unavailable, Self::Refused, Self::LostAnswer];
+}
+
+/// The calls of one function, in order over all its adapters, and which of them fails.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    at: Option<(usize, Fault)>,
+    calls: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Faults {
+    /// None: for counting.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// The call of this index, from 0, fails like this.
+    #[must_use]
+    pub fn at(call: usize, fault: Fault) -> Self {
+        Self { at: Some((call, fault)), calls: Arc::default() }
+    }
+
+    /// The names of the calls so far.
+    #[must_use]
+    pub fn calls(&self) -> Vec<&'static str> {
+        self.calls.lock().expect("no test panicked inside").clone()
+    }
+
+    /// One call: `carry_out` is the real one, `error` what its port says of a fault.
+    pub async fn call<T, E>(
+        &self,
+        name: &'static str,
+        error: fn(Fault) -> E,
+        carry_out: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<T, E> {
+        let index = {
+            let mut calls = self.calls.lock().expect("no test panicked inside");
+            calls.push(name);
+            calls.len() - 1
+        };
+        match self.at {
+            Some((at, Fault::LostAnswer)) if at == index => {
+                carry_out.await?;
+                Err(error(Fault::LostAnswer))
+            }
+            Some((at, fault)) if at == index => Err(error(fault)),
+            _ => carry_out.await,
+        }
+    }
+}
+
+fn store_error(fault: Fault) -> StoreError {
+    match fault {
+        Fault::Refused => StoreError::Refused("refused by a test".into()),
+        Fault::Unavailable | Fault::LostAnswer => {
+            StoreError::Unavailable("made unavailable by a test".into())
+        }
+    }
+}
+
+fn key_error(fault: Fault) -> KeyError {
+    match fault {
+        Fault::Refused => KeyError::Refused("refused by a test".into()),
+        Fault::Unavailable | Fault::LostAnswer => KeyError::Unavailable("made unavailable by a test".into()),
+    }
+}
+
+/// A store that fails.
+#[derive(Debug, Clone)]
+pub struct FailingStore<S> {
+    store: S,
+    faults: Faults,
+}
+
+impl<S> FailingStore<S> {
+    /// Around a real one.
+    pub fn new(store: S, faults: &Faults) -> Self {
+        Self { store, faults: faults.clone() }
+    }
+}
+
+impl<S: Registrations> Registrations for FailingStore<S> {
+    async fn find(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<Registered>, StoreError> {
+        self.faults.call("find", store_error, self.store.find(tenant, now)).await
+    }
+
+    async fn bound_to(
+        &self,
+        handoff: &HandoffId,
+        now: Timestamp,
+    ) -> Result<Option<(TenantId, ServiceId)>, StoreError> {
+        self.faults.call("bound_to", store_error, self.store.bound_to(handoff, now)).await
+    }
+
+    async fn enter(&self, entry: &Entry<'_>, now: Timestamp) -> Result<Entered, StoreError> {
+        self.faults.call("enter", store_error, self.store.enter(entry, now)).await
+    }
+
+    async fn activate(
+        &self,
+        tenant: &Tenant,
+        service: &ServiceId,
+        first: Option<&Observation>,
+        others: &[ServiceId],
+    ) -> Result<(), StoreError> {
+        let activate = self.store.activate(tenant, service, first, others);
+        self.faults.call("activate", store_error, activate).await
+    }
+}
+
+impl<S: Checks> Checks for FailingStore<S> {
+    async fn active(&self, range: &TenantRange) -> Result<Vec<TenantId>, StoreError> {
+        self.faults.call("active", store_error, self.store.active(range)).await
+    }
+
+    async fn load(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<Watched>, StoreError> {
+        self.faults.call("load", store_error, self.store.load(tenant, now)).await
+    }
+
+    async fn commit(
+        &self,
+        tenant: &TenantId,
+        found: Option<Tick>,
+        state: &State,
+    ) -> Result<Committed, StoreError> {
+        self.faults.call("commit", store_error, self.store.commit(tenant, found, state)).await
+    }
+
+    async fn acknowledge(&self, tenant: &TenantId, tick: Tick) -> Result<(), StoreError> {
+        self.faults.call("acknowledge", store_error, self.store.acknowledge(tenant, tick)).await
+    }
+
+    async fn record_deliveries(&self, tenant: &TenantId, deliveries: Deliveries) -> Result<(), StoreError> {
+        let record = self.store.record_deliveries(tenant, deliveries);
+        self.faults.call("record_deliveries", store_error, record).await
+    }
+
+    async fn mark(&self, tenant: &TenantId, status: TenantStatus) -> Result<(), StoreError> {
+        self.faults.call("mark", store_error, self.store.mark(tenant, status)).await
+    }
+
+    async fn suspend(
+        &self,
+        tenant: &TenantId,
+        services: &[ServiceId],
+        expires_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let suspend = self.store.suspend(tenant, services, expires_at);
+        self.faults.call("suspend", store_error, suspend).await
+    }
+}
+
+/// A key that fails.
+#[derive(Debug)]
+pub struct FailingKeys<K> {
+    keys: K,
+    faults: Faults,
+}
+
+impl<K> FailingKeys<K> {
+    /// Around a real one.
+    pub fn new(keys: K, faults: &Faults) -> Self {
+        Self { keys, faults: faults.clone() }
+    }
+}
+
+impl<K: MakeKey> MakeKey for FailingKeys<K> {
+    async fn make_key(&self, context: &KeyContext) -> Result<(PublicKey, WrappedKey), KeyError> {
+        self.faults.call("make_key", key_error, self.keys.make_key(context)).await
+    }
+}
+
+impl<K: UnwrapKey> UnwrapKey for FailingKeys<K> {
+    async fn unwrap_key(&self, wrapped: &WrappedKey, context: &KeyContext) -> Result<PrivateKey, KeyError> {
+        self.faults.call("unwrap_key", key_error, self.keys.unwrap_key(wrapped, context)).await
+    }
+}
+
+impl<K: Sign> Sign for FailingKeys<K> {
+    async fn public_key(&self) -> Result<PublicKey, KeyError> {
+        self.faults.call("public_key", key_error, self.keys.public_key()).await
+    }
+
+    async fn sign(&self, message: &[u8]) -> Result<[u8; 64], KeyError> {
+        self.faults.call("sign", key_error, self.keys.sign(message)).await
+    }
+}
