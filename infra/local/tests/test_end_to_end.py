@@ -6,6 +6,7 @@ Every callback is verified by the companion app's own code; the tests read what 
 import time
 from datetime import UTC, datetime
 
+from form import fetch, readable
 from stack import Stack
 
 
@@ -39,3 +40,9 @@ def test_a_service_goes_down_and_comes_back_and_forge_hears_of_it(stack: Stack):
 
     for entry in stack.callbacks():
         assert entry["code"] in ("ACCEPTED", "DUPLICATE"), entry
+
+
+def test_what_is_no_route_gets_an_answer_of_ours(stack: Stack):
+    for path in ("/elsewhere", "/register/", "/addedMonitorService"):
+        status, page = fetch(stack.aws.api_url + path)
+        assert (status, "There is nothing here" in readable(page)) == (404, True), path
