@@ -1,5 +1,6 @@
 //! What each answer of the trigger leads to.
 
+use shared::service::Thresholds;
 use shared::store::{Deliveries, Registrations as _};
 use shared::tenant::TenantStatus;
 use shared_testing::forge_app::{ACCEPTED, Reply};
@@ -209,4 +210,30 @@ async fn a_registration_that_revives_forgets_the_failures() {
     for item in world.items(&world.app).await {
         assert!(!item.contains_key("expires_at"), "{:?} is forgotten", item["sk"]);
     }
+}
+
+#[tokio::test]
+async fn a_tenant_whose_every_endpoint_hangs_delays_nobody_else() {
+    let world = World::with_one_service().await;
+    // Takes connections into its backlog and never answers one.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hanging = world.another_app().await;
+    for path in 0..50 {
+        let url = format!("http://{}/{path}", silent.local_addr().unwrap());
+        world.add_service(&hanging, &url, Thresholds::default()).await;
+    }
+    let function = world.function();
+    let tick = world.tick(&function);
+    tokio::pin!(tick);
+    let told = async {
+        while world.app.received("UPDATE").is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        _ = &mut tick => panic!("fifty endpoints that hang cannot be done before the other tenant is told"),
+        () = told => {}
+    }
+    assert_eq!(world.app.received("UPDATE")[0].body["services"][0]["status"], "ALIVE");
+    assert_eq!(hanging.received("UPDATE").len(), 0);
 }
