@@ -82,6 +82,8 @@ pub struct CheckServicesConfig {
     pub period: Period,
     /// `TENANTS_PER_INVOCATION`.
     pub tenants_per_invocation: usize,
+    /// `SPREAD_PERCENT`: over how much of the period the starts of tenants may be spread.
+    pub spread_percent: u8,
     /// `CANARY_URL`, optional: an endpoint that is up whenever our own side is.
     pub canary: Option<Check>,
     /// `METRICS_NAMESPACE`.
@@ -158,6 +160,7 @@ impl CheckServicesConfig {
             bus: required(get, "BUS_NAME")?,
             period: period.ok_or_else(|| error("CHECK_EVERY_MINUTES", "must divide 60"))?,
             tenants_per_invocation: number(get, "TENANTS_PER_INVOCATION", 2_500, 1..=100_000)?,
+            spread_percent: u8::try_from(number(get, "SPREAD_PERCENT", 20, 0..=50)?).unwrap_or(50),
             metrics: metrics(get),
         })
     }

@@ -17,9 +17,11 @@ pub mod address;
 pub mod http;
 mod resolver;
 pub mod special_purpose;
+mod turns;
 
 pub use address::{Policy, Refusal, TargetUrl};
 pub use http::{HttpProbe, Limits, Network, SetupError};
+pub use turns::Share;
 
 /// How one service is checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -293,8 +295,8 @@ impl Observation {
 
 /// The ability to try a service once.
 pub trait Probe: Send + Sync {
-    /// One attempt on a fresh connection. Never fails: what goes wrong is in the observation.
-    fn probe(&self, check: &Check) -> impl Future<Output = Observation> + Send;
+    /// One attempt on a fresh connection, on behalf of `share`. Never fails: what goes wrong is in the observation.
+    fn probe(&self, check: &Check, share: &Share) -> impl Future<Output = Observation> + Send;
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use shared::config::ServiceLimits;
 use shared::handoff::{Handoff, HandoffError};
 use shared::id::{ServiceId, TenantId};
 use shared::key::{KeyError, MakeKey, Sign};
-use shared::probe::{Failure, HttpProbe, Observation, Probe as _, Refusal};
+use shared::probe::{Failure, HttpProbe, Observation, Probe as _, Refusal, Share};
 use shared::problem::{FieldError, Problem};
 use shared::service::{Activity, Service};
 use shared::status;
@@ -95,7 +95,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         }
         self.introduce(handoff, &entered).await?;
         if first.is_none() && entered.service.activity == Activity::Pending {
-            first = Some(self.probe.probe(&entered.service.check).await);
+            first = Some(self.probe.probe(&entered.service.check, &Share::default()).await);
             entered.service.first.clone_from(&first);
         }
         let others =
@@ -127,7 +127,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
     }
 
     async fn first_check(&self, wanted: &Wanted) -> Result<Observation, NotAdded> {
-        let first = self.probe.probe(&wanted.check).await;
+        let first = self.probe.probe(&wanted.check, &Share::default()).await;
         // Why a name is blocked or unreachable is known to the resolver; a person who typed it should be told.
         if matches!(first.failure, Some(Failure::Blocked | Failure::Connect)) {
             self.probe.explain(&wanted.check.url).await.map_err(NotAdded::Target)?;

@@ -16,7 +16,7 @@ use shared::callback::{Answer, Code};
 use shared::clock::{Clock, whole_seconds};
 use shared::id::{ServiceId, TenantId};
 use shared::key::{KeyError, UnwrapKey};
-use shared::probe::{Observation, Probe};
+use shared::probe::{Observation, Probe, Share};
 use shared::service::{Activity, Service};
 use shared::status::hold::Around;
 use shared::status::{self, State, Status};
@@ -160,11 +160,13 @@ where
         vantage: &Vantage<'_, P>,
         until: Instant,
     ) -> Seen {
+        let share = Share::default();
         let active = watched.services.iter().filter(|service| service.activity == Activity::Active);
         stream::iter(active)
             .map(|service| async {
                 // Out of time is no observation, so no verdict.
-                let observed = timeout_at(until, self.observe(id, &watched.state, service, vantage)).await;
+                let observed =
+                    timeout_at(until, self.observe(id, &watched.state, service, vantage, &share)).await;
                 let (observation, doubted) = observed.ok()?;
                 if let Some(failure) = observation.failure {
                     tracing::info!(
@@ -200,6 +202,7 @@ where
         state: &State,
         service: &Service,
         vantage: &Vantage<'_, P>,
+        share: &Share,
     ) -> (Observation, bool) {
         let check = &service.check;
         let before = status::current(state, service);
@@ -207,7 +210,7 @@ where
         let is_evidence = before.status == Status::Alive;
         let number = if is_evidence { vantage.begin(id, check) } else { vantage.here() };
         let attempt = async || {
-            let observation = self.probe.probe(check).await;
+            let observation = self.probe.probe(check, share).await;
             if is_evidence {
                 vantage.note(number, observation.is_alive());
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::{OptionFuture, join, join_all};
 use shared::id::TenantId;
-use shared::probe::{Check, Probe};
+use shared::probe::{Check, Probe, Share};
 use shared::status::hold::{Around, Number, Sightings, Unrelated};
 use tokio::time::Instant;
 
@@ -58,9 +58,10 @@ impl<'a, P: Probe> Vantage<'a, P> {
             return around;
         }
         let witnesses = self.lock().witnesses(self.unrelated);
-        let canary = OptionFuture::from(self.canary.map(|canary| self.probe.probe(canary)));
+        let share = Share::default();
+        let canary = OptionFuture::from(self.canary.map(|canary| self.probe.probe(canary, &share)));
         let (canary, witnesses) =
-            join(canary, join_all(witnesses.iter().map(|witness| self.probe.probe(witness)))).await;
+            join(canary, join_all(witnesses.iter().map(|witness| self.probe.probe(witness, &share)))).await;
         let around = Around {
             canary_is_good: canary.map(|observation| observation.is_alive()),
             witnesses: witnesses.len(),

@@ -2,7 +2,8 @@
 //!
 //! A fresh connection every time, HTTP/1.1, no cookies, no proxy, no decompression, no TLS session resumption (a resumed
 //! session would not look at the certificate again). Redirects are followed here, by hand, and each is judged as if
-//! somebody had registered it. One deadline covers everything. What is held in memory of one target is bounded by
+//! somebody had registered it. Every look-up and every connection takes a turn ([`turns`](super::turns)); one deadline covers
+//! everything but the waits for them. What is held in memory of one target is bounded by
 //! hyper's limits for headers (100 fields, 408 KiB) and one read of the body; a body is not kept. 400 targets that all
 //! fill that limit and then hang cost 170 MB together (measured). After
 //! [`Limits::body_bytes`] the rest of a body is not read, and the check has passed.
@@ -13,7 +14,7 @@
 
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,14 +25,14 @@ use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
 use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 use url::{Host, Url};
 use x509_parser::certificate::X509CertificateParser;
 use x509_parser::nom::Parser;
 
 use super::address::{Policy, Refusal, TargetUrl};
-use super::resolver::{LookupError, VettingResolver};
+use super::resolver::{Vetted, VettingResolver};
+use super::turns::{Share, Turns};
 use super::{Check, Failure, Method, Observation, Probe};
 use crate::clock::{Clock, whole_seconds};
 
@@ -44,9 +45,11 @@ const MAX_LOCATION_BYTES: usize = 8_192;
 /// What an [`HttpProbe`] may use up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Attempts at once, each with one TCP connection (Lambda allows 1,024 descriptors). Further ones wait, and their
-    /// deadline starts after the wait.
+    /// Look-ups and connections at once (Lambda allows 1,024 descriptors). Further ones wait for their turn, and their
+    /// deadline with them.
     pub sockets: usize,
+    /// Connections at once to one address, whoever asks: about as many as two browsers would open.
+    pub per_address: usize,
     /// How much of a body is read before the check has passed.
     pub body_bytes: usize,
     /// How many redirects one attempt follows.
@@ -55,7 +58,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { sockets: 400, body_bytes: 64 * 1024, redirects: 5 }
+        Self { sockets: 400, per_address: 16, body_bytes: 64 * 1024, redirects: 5 }
     }
 }
 
@@ -91,7 +94,7 @@ pub struct HttpProbe<C> {
     client: Client,
     resolver: VettingResolver,
     policy: Policy,
-    permits: Semaphore,
+    turns: Turns,
     limits: Limits,
     clock: C,
 }
@@ -110,7 +113,7 @@ impl<C: Clock> HttpProbe<C> {
         let client = Client::builder()
             .tls_backend_preconfigured(tls_config(&network.extra_authorities)?)
             .tls_info(true)
-            .dns_resolver(resolver.clone())
+            .dns_resolver(Vetted)
             .http1_only()
             .pool_max_idle_per_host(0)
             .redirect(redirect::Policy::none())
@@ -120,7 +123,8 @@ impl<C: Clock> HttpProbe<C> {
             .user_agent(USER_AGENT)
             .default_headers(headers)
             .build()?;
-        Ok(Self { client, resolver, policy, permits: Semaphore::new(limits.sockets), limits, clock })
+        let turns = Turns::new(limits.sockets, limits.per_address);
+        Ok(Self { client, resolver, policy, turns, limits, clock })
     }
 
     /// What the addresses behind a name say about a target that passed [`Policy::target`]: forbidden, or IPv6 only.
@@ -129,28 +133,31 @@ impl<C: Clock> HttpProbe<C> {
     /// name, and connects to nothing. A name that does not resolve is no refusal.
     pub async fn explain(&self, target: &TargetUrl) -> Result<(), Refusal> {
         let Some(Host::Domain(name)) = target.url().host() else { return Ok(()) };
-        let deadline = Instant::now() + Duration::from_millis(Check::DEFAULT_TIMEOUT_MS.into());
-        match timeout_at(deadline, self.resolver.addresses(name)).await {
+        match timeout(Duration::from_millis(Check::DEFAULT_TIMEOUT_MS.into()), self.resolver.addresses(name))
+            .await
+        {
             Ok(Err(error)) => Option::from(error).map_or(Ok(()), Err),
             _ => Ok(()),
         }
     }
 
-    async fn attempt(&self, check: &Check, seen: &mut Seen) -> Result<(), Failure> {
+    async fn attempt(
+        &self,
+        check: &Check,
+        share: &Share,
+        budget: &mut Budget,
+        seen: &mut Seen,
+    ) -> Result<(), Failure> {
         // A stored URL was judged under the policy of its time.
         let mut target = self.policy.canonical(check.url.url().clone()).map_err(|_| Failure::Blocked)?;
         let mut visited = Vec::new();
         loop {
-            let response = self.ask(check.method, &target, seen).await?;
-            let status = response.status();
-            seen.http_status = Some(status.as_u16());
-            if check.expected_status.contains(status.as_u16()) {
-                return self.read_body(response).await;
-            }
-            if !is_redirect(status) {
-                return Err(Failure::Status);
-            }
-            let next = self.next_hop(&target, &response)?;
+            let addresses = self.addresses(&target, share, budget).await?;
+            let turn = self.turns.take(share, &addresses).await;
+            budget.begins(&self.clock);
+            let next = budget.spend(Vetted::only(addresses, self.ask(check, &target, seen))).await?;
+            drop(turn);
+            let Some(next) = next else { return Ok(()) };
             visited.push(target);
             if visited.len() > self.limits.redirects || visited.contains(&next) {
                 return Err(Failure::Redirect);
@@ -159,7 +166,45 @@ impl<C: Clock> HttpProbe<C> {
         }
     }
 
-    async fn ask(&self, method: Method, target: &TargetUrl, seen: &mut Seen) -> Result<Response, Failure> {
+    /// Where a target is: all that a connection to it may reach.
+    async fn addresses(
+        &self,
+        target: &TargetUrl,
+        share: &Share,
+        budget: &mut Budget,
+    ) -> Result<Vec<IpAddr>, Failure> {
+        match target.url().host() {
+            Some(Host::Domain(name)) => {
+                let _turn = self.turns.take(share, &[]).await;
+                budget.begins(&self.clock);
+                budget.spend(async { Ok(self.resolver.addresses(name).await?) }).await
+            }
+            Some(Host::Ipv4(ip)) => Ok(vec![ip.into()]),
+            Some(Host::Ipv6(ip)) => Ok(vec![ip.into()]),
+            None => Err(Failure::Blocked),
+        }
+    }
+
+    /// One request. Returns where its answer leads, or nothing when the check has passed.
+    async fn ask(
+        &self,
+        check: &Check,
+        target: &TargetUrl,
+        seen: &mut Seen,
+    ) -> Result<Option<TargetUrl>, Failure> {
+        let response = self.send(check.method, target, seen).await?;
+        let status = response.status();
+        seen.http_status = Some(status.as_u16());
+        if check.expected_status.contains(status.as_u16()) {
+            return self.read_body(response).await.map(|()| None);
+        }
+        if !is_redirect(status) {
+            return Err(Failure::Status);
+        }
+        self.next_hop(target, &response).map(Some)
+    }
+
+    async fn send(&self, method: Method, target: &TargetUrl, seen: &mut Seen) -> Result<Response, Failure> {
         let method = match method {
             Method::Get => reqwest::Method::GET,
             Method::Head => reqwest::Method::HEAD,
@@ -210,27 +255,42 @@ impl<C: Clock> HttpProbe<C> {
 }
 
 impl<C: Clock> Probe for HttpProbe<C> {
-    async fn probe(&self, check: &Check) -> Observation {
-        // The semaphore is never closed; without a permit there would only be more attempts at once.
-        let _permit = self.permits.acquire().await;
-        let checked_at = whole_seconds(self.clock.now());
-        let begin = Instant::now();
+    async fn probe(&self, check: &Check, share: &Share) -> Observation {
         let timeout_ms = check.timeout_ms.clamp(*Check::TIMEOUT_MS.start(), *Check::TIMEOUT_MS.end());
-        let deadline = begin + Duration::from_millis(timeout_ms.into());
+        let mut budget = Budget { left: Duration::from_millis(timeout_ms.into()), ..Budget::default() };
         let mut seen = Seen::default();
-        let failure = match timeout_at(deadline, self.attempt(check, &mut seen)).await {
-            Ok(Ok(())) => None,
-            Ok(Err(failure)) => Some(failure),
-            Err(_) => Some(Failure::Timeout),
-        };
+        let failure = self.attempt(check, share, &mut budget, &mut seen).await.err();
         Observation {
-            checked_at,
-            response_time_ms: u32::try_from(begin.elapsed().as_millis()).unwrap_or(u32::MAX),
+            checked_at: budget.began_at.unwrap_or_else(|| whole_seconds(self.clock.now())),
+            response_time_ms: u32::try_from(budget.spent.as_millis()).unwrap_or(u32::MAX),
             attempts: 1,
             http_status: seen.http_status,
             failure,
             certificate_expires_at: seen.certificate_expires_at,
         }
+    }
+}
+
+/// The time of an attempt, in which waiting for a turn does not count.
+#[derive(Default)]
+struct Budget {
+    /// When it first had a turn.
+    began_at: Option<Timestamp>,
+    spent: Duration,
+    left: Duration,
+}
+
+impl Budget {
+    fn begins(&mut self, clock: &impl Clock) {
+        self.began_at.get_or_insert_with(|| whole_seconds(clock.now()));
+    }
+
+    async fn spend<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let begin = Instant::now();
+        let done = timeout(self.left, work).await;
+        self.spent += begin.elapsed();
+        self.left = self.left.saturating_sub(begin.elapsed());
+        done.unwrap_or(Err(Failure::Timeout))
     }
 }
 
@@ -282,13 +342,6 @@ fn classify(error: &reqwest::Error, is_https: bool) -> (Failure, Option<Timestam
     let mut io_kind = None;
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(current) = next {
-        if let Some(lookup) = current.downcast_ref::<LookupError>() {
-            return match lookup {
-                LookupError::Forbidden => (Failure::Blocked, None),
-                LookupError::Ipv6Only => (Failure::Connect, None),
-                LookupError::NoAddress | LookupError::Dns(_) => (Failure::Dns, None),
-            };
-        }
         if let Some(tls) = current.downcast_ref::<rustls::Error>() {
             return (Failure::Tls, expired_at(tls));
         }

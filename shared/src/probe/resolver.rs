@@ -1,8 +1,9 @@
 //! The look-up of a probe: every address is judged before anybody can connect to it.
 //!
-//! [`VettingResolver`] is the resolver of the HTTP client itself, so the addresses that were judged are the addresses
-//! that are connected to, and there is no second look-up to rebind. Built on hickory, because its look-ups end when they
-//! are dropped; the operating system's would keep a thread until they end by themselves.
+//! The HTTP client itself can look nothing up: its resolver, [`Vetted`], knows only what [`VettingResolver`] found for the
+//! request under way. So the addresses that were judged are the addresses that are connected to, and there is no second
+//! look-up to rebind. Built on hickory, because its look-ups end when they are dropped; the operating system's would keep
+//! a thread until they end by themselves.
 //!
 //! Deliberately absent: a cache. An attempt after a failure must not repeat an old answer; the name server of the network
 //! has a cache. `/etc/hosts` and search domains, which are about the machine and not about the internet. AAAA records
@@ -10,7 +11,6 @@
 //! over 1,024 packets a second).
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -21,6 +21,7 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RecordType};
 use reqwest::dns::{Addrs, Resolve, Resolving};
 
+use super::Failure;
 use super::address::{Policy, Refusal};
 use super::special_purpose::NAT64;
 
@@ -37,7 +38,7 @@ const QUERY_RETRIES: usize = 2;
 /// The usual size of a DNS message that is not fragmented (DNS flag day 2020); larger answers come over TCP.
 const EDNS_PAYLOAD_BYTES: u16 = 1_232;
 
-/// Why a name gave no address to connect to. Travels as a source inside the HTTP client's error.
+/// Why a name gave no address to connect to.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LookupError {
     /// At least one address is forbidden.
@@ -54,9 +55,8 @@ pub(super) enum LookupError {
     Dns(#[source] NetError),
 }
 
-#[derive(Clone)]
 pub(super) struct VettingResolver {
-    dns: Arc<TokioResolver>,
+    dns: TokioResolver,
     policy: Policy,
 }
 
@@ -79,7 +79,7 @@ impl VettingResolver {
         options.preserve_intermediates = false;
         // Per connection, and large answers share one TCP connection: never the narrow place.
         options.max_active_requests = 1_024;
-        Ok(Self { dns: Arc::new(builder.build()?), policy })
+        Ok(Self { dns: builder.build()?, policy })
     }
 
     /// The addresses that may be connected to: at least one, all judged.
@@ -126,15 +126,28 @@ fn name_server(at: &SocketAddr) -> NameServerConfig {
     NameServerConfig::new(at.ip(), true, connections.into())
 }
 
-impl Resolve for VettingResolver {
-    fn resolve(&self, name: reqwest::dns::Name) -> Resolving {
-        let resolver = self.clone();
-        Box::pin(async move {
-            let addresses = resolver.addresses(name.as_str()).await?;
-            // Port 0: the client puts in the URL's.
-            let addresses: Addrs = Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)));
-            Ok(addresses)
-        })
+tokio::task_local! {
+    /// What was found for the request under way. The client connects within the task that asks (it keeps no pool).
+    static FOUND: Vec<IpAddr>;
+}
+
+/// The HTTP client's resolver: hands out what was found before, and looks nothing up.
+pub(super) struct Vetted;
+
+impl Vetted {
+    /// Runs `request`, which may connect to `addresses` and nowhere else.
+    pub(super) async fn only<T>(addresses: Vec<IpAddr>, request: impl Future<Output = T>) -> T {
+        FOUND.scope(addresses, request).await
+    }
+}
+
+impl Resolve for Vetted {
+    fn resolve(&self, _: reqwest::dns::Name) -> Resolving {
+        // Outside of `only` there is nothing to connect to.
+        let found = FOUND.try_with(Vec::clone).unwrap_or_default();
+        // Port 0: the client puts in the URL's.
+        let addresses: Addrs = Box::new(found.into_iter().map(|ip| SocketAddr::new(ip, 0)));
+        Box::pin(std::future::ready(Ok(addresses)))
     }
 }
 
@@ -144,6 +157,16 @@ impl From<LookupError> for Option<Refusal> {
             LookupError::Forbidden => Some(Refusal::Address),
             LookupError::Ipv6Only => Some(Refusal::Ipv6Only),
             LookupError::NoAddress | LookupError::Dns(_) => None,
+        }
+    }
+}
+
+impl From<LookupError> for Failure {
+    fn from(error: LookupError) -> Self {
+        match error {
+            LookupError::Forbidden => Self::Blocked,
+            LookupError::Ipv6Only => Self::Connect,
+            LookupError::NoAddress | LookupError::Dns(_) => Self::Dns,
         }
     }
 }

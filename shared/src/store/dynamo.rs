@@ -4,6 +4,7 @@
 //! Expired items are filtered here, since DynamoDB deletes them up to days later.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -14,6 +15,7 @@ use data_encoding::BASE64URL_NOPAD;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     Checks, Committed, Deliveries, Entered, Entry, PENDING_FOR, Registered, Registrations, StoreError,
@@ -33,11 +35,16 @@ type Item = HashMap<String, AttributeValue>;
 /// The constant partition of the index.
 const ACTIVE: &str = "ACTIVE";
 
+/// Calls at once, each with a connection: of Lambda's 1,024 descriptors, 400 are for probes and 128 for callbacks. A call
+/// takes a few milliseconds, so this bounds only what piles up when the table is slow.
+const CALLS_AT_ONCE: usize = 64;
+
 /// Tenants, services, states and hand-offs in DynamoDB.
 #[derive(Debug, Clone)]
 pub struct DynamoStore {
     client: Client,
     table: String,
+    calls: Arc<Semaphore>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -102,7 +109,12 @@ impl DynamoStore {
     /// Uses the table of this name.
     #[must_use]
     pub fn new(client: Client, table: String) -> Self {
-        Self { client, table }
+        Self { client, table, calls: Arc::new(Semaphore::new(CALLS_AT_ONCE)) }
+    }
+
+    /// The right to make one call, until it is dropped. The semaphore is never closed.
+    async fn call(&self) -> Option<SemaphorePermit<'_>> {
+        self.calls.acquire().await.ok()
     }
 
     /// All items of a tenant that have not expired, by sort key.
@@ -112,6 +124,7 @@ impl DynamoStore {
         consistent: bool,
         now: Timestamp,
     ) -> Result<Partition, StoreError> {
+        let _call = self.call().await;
         let mut items = HashMap::new();
         let mut pages = self
             .client
@@ -162,6 +175,7 @@ impl DynamoStore {
         condition: &str,
         values: Item,
     ) -> Result<(), StoreError> {
+        let _call = self.call().await;
         // Existence keeps a late answer from creating a STATE for a tenant that has been deleted. A condition that does
         // not hold is no failure: what was to be noted is out of date.
         self.client
@@ -199,6 +213,7 @@ impl DynamoStore {
         &self,
         items: Vec<TransactWriteItem>,
     ) -> Result<Result<(), Vec<String>>, StoreError> {
+        let _call = self.call().await;
         match self.client.transact_write_items().set_transact_items(Some(items)).send().await {
             Ok(_) => Ok(Ok(())),
             Err(error) => match error.as_service_error() {
@@ -506,6 +521,7 @@ impl Checks for DynamoStore {
                 .condition_expression("lastTick = :found")
                 .expression_attribute_values(":found", value(&found)?),
         };
+        let _call = self.call().await;
         match update.send().await {
             Ok(_) => Ok(Committed::Yes),
             Err(error) if is_failed_condition(&error) => Ok(Committed::Overtaken),

@@ -9,9 +9,10 @@ mod outcomes;
 mod redirects;
 mod server;
 mod tls;
+mod turns;
 
-use shared::clock::SystemClock;
-use shared::probe::{Check, HttpProbe, Limits, Network, Observation, Policy, Probe};
+use shared::clock::{Clock, SystemClock};
+use shared::probe::{Check, HttpProbe, Limits, Network, Observation, Policy, Probe as _, Share};
 
 use dns::NameServer;
 
@@ -43,6 +44,17 @@ fn hasty(url: &str) -> Check {
     Check { timeout_ms: *Check::TIMEOUT_MS.start(), ..get(url) }
 }
 
+/// For the tests in which nobody waits for anybody.
+trait ProbeAlone {
+    async fn probe_alone(&self, check: &Check) -> Observation;
+}
+
+impl<C: Clock> ProbeAlone for HttpProbe<C> {
+    async fn probe_alone(&self, check: &Check) -> Observation {
+        self.probe(check, &Share::default()).await
+    }
+}
+
 async fn observe(url: &str) -> Observation {
-    prober().probe(&get(url)).await
+    prober().probe_alone(&get(url)).await
 }

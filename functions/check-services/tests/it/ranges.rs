@@ -2,7 +2,7 @@
 
 use check_services::event::Event;
 
-use shared::probe::{Check, Observation, Probe};
+use shared::probe::{Check, Observation, Probe, Share};
 
 use crate::world::World;
 
@@ -65,7 +65,7 @@ async fn a_deadline_that_has_passed_is_none() {
 struct Hanging;
 
 impl Probe for Hanging {
-    async fn probe(&self, _: &Check) -> Observation {
+    async fn probe(&self, _: &Check, _: &Share) -> Observation {
         std::future::pending().await
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use shared::probe::{Check, Failure, Probe};
+use shared::probe::{Check, Failure};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::server::{Server, answer, drained, read_head};
-use super::{get, hasty, observe, prober};
+use super::server::{Server, answer, read_head};
+use super::{ProbeAlone as _, get, observe, prober};
 
 /// Far more than any deadline here: what is not over by then never will be.
 const FOREVER: Duration = Duration::from_mins(1);
@@ -56,8 +56,9 @@ async fn drip_feeding_is_timeout_and_the_connection_is_given_up() {
         let (server, hung_up) = dripping(head, bit, Duration::from_millis(50)).await;
         // Long enough for the head to arrive on a busy machine, too short for 100 headers.
         let check = Check { timeout_ms: 2_000, ..get(&server.url("/")) };
-        let seen =
-            timeout(FOREVER, prober.probe(&check)).await.unwrap_or_else(|_| panic!("{what} has no end"));
+        let seen = timeout(FOREVER, prober.probe_alone(&check))
+            .await
+            .unwrap_or_else(|_| panic!("{what} has no end"));
         assert_eq!((seen.failure, seen.http_status), (Some(Failure::Timeout), status), "{what}");
         timeout(FOREVER, hung_up.notified()).await.unwrap_or_else(|_| panic!("{what}: connection left open"));
     });
@@ -126,7 +127,7 @@ async fn floods_that_fill_nothing_are_timeout() {
     ] {
         let (server, _, hung_up) = flooding(head, bit.into_bytes()).await;
         let check = Check { timeout_ms: 2_000, ..get(&server.url("/")) };
-        let seen = timeout(FOREVER, prober().probe(&check)).await.unwrap();
+        let seen = timeout(FOREVER, prober().probe_alone(&check)).await.unwrap();
         assert_eq!((seen.failure, seen.http_status), (Some(Failure::Timeout), status));
         timeout(FOREVER, hung_up.notified()).await.unwrap();
     }
@@ -226,26 +227,4 @@ async fn a_switch_of_protocols_nobody_asked_for_is_no_success() {
             .await;
     let seen = observe(&server.url("/")).await;
     assert!(matches!(seen.failure, Some(Failure::Status | Failure::Body)), "{seen:?}");
-}
-
-/// All of one kind of trouble at once, and one good service among it.
-#[tokio::test]
-async fn hanging_targets_do_not_delay_a_good_one() {
-    let silent = Server::running(async |mut stream| drained(&mut stream).await).await;
-    let good = Server::answering(answer("200 OK", "", "")).await;
-    let prober = prober();
-    let hanging = hasty(&silent.url("/"));
-    let hanging = futures::future::join_all((0..200).map(|_| prober.probe(&hanging)));
-    let check = get(&good.url("/"));
-    let (seen, hung) = tokio::join!(
-        async {
-            while silent.connections() < 200 {
-                sleep(Duration::from_millis(1)).await;
-            }
-            prober.probe(&check).await
-        },
-        hanging
-    );
-    assert!(seen.is_alive(), "{seen:?}");
-    assert!(hung.iter().all(|seen| seen.failure == Some(Failure::Timeout)));
 }

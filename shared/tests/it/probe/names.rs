@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use hickory_resolver::proto::rr::RecordType;
-use shared::probe::{Check, Failure, Network, Policy, Probe, Refusal, TargetUrl};
+use shared::probe::{Check, Failure, Network, Policy, Refusal, TargetUrl};
 
 use super::dns::{NameServer, Reply, addresses};
 use super::server::{Server, answer};
-use super::{get, hasty, loopback, names_from, prober_in};
+use super::{ProbeAlone as _, get, hasty, loopback, names_from, prober_in};
 
 fn target(url: &str) -> TargetUrl {
     loopback().target(url).unwrap()
@@ -19,7 +19,7 @@ async fn a_name_is_looked_up_once_and_asked_under_its_name() {
     let server = Server::answering(answer("200 OK", "", "")).await;
     let url = server.url_at("Service.Example.com.", "/");
 
-    let seen = prober_in(&names_from(&names), loopback()).probe(&get(&url)).await;
+    let seen = prober_in(&names_from(&names), loopback()).probe_alone(&get(&url)).await;
 
     assert!(seen.is_alive(), "{seen:?}");
     assert_eq!(names.questions(), [("service.example.com.".to_owned(), RecordType::A)]);
@@ -51,7 +51,7 @@ async fn a_name_with_any_forbidden_address_is_blocked() {
         let url = server.url_at("service.example.com", "/");
         let prober = prober_in(&names_from(&names), Policy::public(Vec::new(), Vec::new()));
 
-        let seen = prober.probe(&get(&url)).await;
+        let seen = prober.probe_alone(&get(&url)).await;
 
         assert_eq!((seen.failure, seen.http_status), (Some(Failure::Blocked), None), "{answers:?}");
         assert_eq!(server.connections(), 0);
@@ -72,8 +72,8 @@ async fn a_name_that_is_rebound_between_attempts_is_blocked() {
     let server = Server::answering(answer("200 OK", "", "")).await;
     let prober = prober_in(&names_from(&names), loopback());
     let check = get(&server.url_at("rebind.example.com", "/"));
-    assert!(prober.probe(&check).await.is_alive());
-    assert_eq!(prober.probe(&check).await.failure, Some(Failure::Blocked));
+    assert!(prober.probe_alone(&check).await.is_alive());
+    assert_eq!(prober.probe_alone(&check).await.failure, Some(Failure::Blocked));
     assert_eq!((names.questions().len(), server.connections()), (2, 1));
 }
 
@@ -81,7 +81,7 @@ async fn a_name_that_is_rebound_between_attempts_is_blocked() {
 async fn a_name_with_ipv6_addresses_only_is_connect_and_explained() {
     let names = NameServer::answering(&["2606:4700::1111"]).await;
     let prober = prober_in(&names_from(&names), loopback());
-    let seen = prober.probe(&get("http://v6.example.com/")).await;
+    let seen = prober.probe_alone(&get("http://v6.example.com/")).await;
     assert_eq!(seen.failure, Some(Failure::Connect));
     assert_eq!(prober.explain(&target("http://v6.example.com/")).await, Err(Refusal::Ipv6Only));
 }
@@ -92,7 +92,7 @@ async fn a_name_with_an_ipv4_address_is_not_asked_for_ipv6() {
     let server = Server::answering(answer("200 OK", "", "")).await;
     let url = server.url_at("both.example.com", "/");
     let prober = prober_in(&names_from(&names), loopback());
-    assert!(prober.probe(&get(&url)).await.is_alive());
+    assert!(prober.probe_alone(&get(&url)).await.is_alive());
     assert_eq!(prober.explain(&target(&url)).await, Ok(()));
     assert!(names.questions().iter().all(|(_, kind)| *kind == RecordType::A));
 }
@@ -101,7 +101,7 @@ async fn a_name_with_an_ipv4_address_is_not_asked_for_ipv6() {
 async fn addresses_that_a_name_server_synthesised_are_dropped() {
     let names = NameServer::answering(&["64:ff9b::a00:1"]).await;
     let prober = prober_in(&names_from(&names), loopback());
-    let seen = prober.probe(&get("http://nat64.example.com/")).await;
+    let seen = prober.probe_alone(&get("http://nat64.example.com/")).await;
     assert_eq!(seen.failure, Some(Failure::Dns));
     assert_eq!(prober.explain(&target("http://nat64.example.com/")).await, Ok(()));
 }
@@ -115,7 +115,7 @@ async fn names_that_do_not_resolve_are_dns() {
     ] {
         let names = NameServer::replying(reply).await;
         let prober = prober_in(&names_from(&names), loopback());
-        let seen = prober.probe(&get("http://service.example.com/")).await;
+        let seen = prober.probe_alone(&get("http://service.example.com/")).await;
         assert_eq!((seen.failure, seen.http_status), (Some(Failure::Dns), None), "{what}");
         assert_eq!(prober.explain(&target("http://service.example.com/")).await, Ok(()), "{what}");
     }
@@ -127,7 +127,7 @@ async fn a_silent_name_server_is_dns_when_the_deadline_leaves_room_and_timeout_o
     let prober = prober_in(&names_from(&names), loopback());
     let patient = Check { timeout_ms: 10_000, ..get("http://service.example.com/") };
     let hasty = hasty("http://service.example.com/");
-    let (patient, hasty) = tokio::join!(prober.probe(&patient), prober.probe(&hasty));
+    let (patient, hasty) = tokio::join!(prober.probe_alone(&patient), prober.probe_alone(&hasty));
     assert_eq!(patient.failure, Some(Failure::Dns));
     assert_eq!(hasty.failure, Some(Failure::Timeout));
 }
@@ -139,7 +139,7 @@ async fn a_lost_question_is_asked_again() {
             .await;
     let server = Server::answering(answer("200 OK", "", "")).await;
     let prober = prober_in(&names_from(&names), loopback());
-    let seen = prober.probe(&get(&server.url_at("service.example.com", "/"))).await;
+    let seen = prober.probe_alone(&get(&server.url_at("service.example.com", "/"))).await;
     assert!(seen.is_alive(), "{seen:?}");
 }
 
@@ -152,11 +152,11 @@ async fn a_slow_name_server_counts_towards_the_deadline() {
     let server = Server::answering(answer("200 OK", "", "")).await;
     let prober = prober_in(&names_from(&names), loopback());
     let url = server.url_at("service.example.com", "/");
-    let seen = prober.probe(&get(&url)).await;
+    let seen = prober.probe_alone(&get(&url)).await;
     assert!(seen.is_alive() && seen.response_time_ms >= 300, "{seen:?}");
 
     let slow = Server::running(async |mut stream| super::server::drained(&mut stream).await).await;
-    let seen = prober.probe(&hasty(&slow.url_at("service.example.com", "/"))).await;
+    let seen = prober.probe_alone(&hasty(&slow.url_at("service.example.com", "/"))).await;
     assert_eq!(seen.failure, Some(Failure::Timeout));
     assert!(seen.response_time_ms < 5_000);
 }
@@ -165,7 +165,7 @@ async fn a_slow_name_server_counts_towards_the_deadline() {
 async fn an_unreachable_name_server_is_dns() {
     let gone = NameServer::answering(&[]).await.at;
     let network = Network { name_servers: vec![gone], ..Network::default() };
-    let seen = prober_in(&network, loopback()).probe(&get("http://service.example.com/")).await;
+    let seen = prober_in(&network, loopback()).probe_alone(&get("http://service.example.com/")).await;
     assert_eq!(seen.failure, Some(Failure::Dns));
 }
 
@@ -175,7 +175,7 @@ async fn the_next_address_is_tried_when_one_refuses() {
     let server = Server::answering(answer("200 OK", "", "")).await;
     let prober = prober_in(&names_from(&names), loopback());
     let check = Check { timeout_ms: 10_000, ..get(&server.url_at("service.example.com", "/")) };
-    let seen = prober.probe(&check).await;
+    let seen = prober.probe_alone(&check).await;
     assert!(seen.is_alive(), "{seen:?}");
 }
 

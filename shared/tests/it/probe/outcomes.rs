@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use shared::clock::Clock;
-use shared::probe::{Check, Failure, HttpProbe, Limits, Method, Network, Probe};
+use shared::probe::{Check, Failure, HttpProbe, Limits, Method, Network};
 use tokio::net::TcpListener;
 
 use super::server::{Server, answer, drained};
-use super::{get, hasty, loopback, observe, prober};
+use super::{ProbeAlone as _, get, hasty, loopback, observe, prober};
 
 struct At(Timestamp);
 
@@ -22,7 +22,7 @@ async fn an_expected_answer_is_alive() {
     let clock = At("2026-11-22T10:05:00.987Z".parse().unwrap());
     let prober = HttpProbe::within(&Network::default(), loopback(), Limits::default(), clock).unwrap();
 
-    let seen = prober.probe(&get(&server.url("/health?full=1"))).await;
+    let seen = prober.probe_alone(&get(&server.url("/health?full=1"))).await;
 
     assert!(seen.is_alive(), "{seen:?}");
     assert_eq!(seen.http_status, Some(200));
@@ -49,7 +49,7 @@ async fn every_attempt_has_a_connection_of_its_own() {
     let server = Server::answering(keep_alive).await;
     let prober = prober();
     for _ in 0..3 {
-        assert!(prober.probe(&get(&server.url("/"))).await.is_alive());
+        assert!(prober.probe_alone(&get(&server.url("/"))).await.is_alive());
     }
     assert_eq!(server.connections(), 3);
 }
@@ -57,7 +57,7 @@ async fn every_attempt_has_a_connection_of_its_own() {
 #[tokio::test]
 async fn head_is_asked_as_head_and_needs_no_body() {
     let server = Server::answering("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n").await;
-    let seen = prober().probe(&Check { method: Method::Head, ..get(&server.url("/")) }).await;
+    let seen = prober().probe_alone(&Check { method: Method::Head, ..get(&server.url("/")) }).await;
     assert!(seen.is_alive(), "{seen:?}");
     assert_eq!(server.request_lines(), ["HEAD /"]);
 }
@@ -91,7 +91,7 @@ async fn an_unexpected_status_is_status() {
     ] {
         let server = Server::answering(answer(status, "", "")).await;
         let check = Check { expected_status: expected.parse().unwrap(), ..get(&server.url("/")) };
-        let seen = prober().probe(&check).await;
+        let seen = prober().probe_alone(&check).await;
         assert_eq!(seen.failure, failure, "{status}, expected {expected}");
         assert_eq!(seen.http_status, status[..3].parse().ok());
     }
@@ -109,7 +109,7 @@ async fn a_refused_connection_is_connect() {
 #[tokio::test]
 async fn a_server_that_says_nothing_is_timeout() {
     let server = Server::running(async |mut stream| drained(&mut stream).await).await;
-    let seen = prober().probe(&hasty(&server.url("/"))).await;
+    let seen = prober().probe_alone(&hasty(&server.url("/"))).await;
     assert_eq!((seen.failure, seen.http_status), (Some(Failure::Timeout), None));
     assert!(seen.response_time_ms >= 500);
 }
@@ -119,7 +119,7 @@ async fn a_literal_address_that_is_forbidden_is_blocked_without_a_connection() {
     let server = Server::answering(answer("200 OK", "", "")).await;
     let closed = super::prober_in(&Network::default(), shared::probe::Policy::public(Vec::new(), Vec::new()));
     for host in ["127.0.0.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "localhost"] {
-        let seen = closed.probe(&get(&server.url_at(host, "/"))).await;
+        let seen = closed.probe_alone(&get(&server.url_at(host, "/"))).await;
         assert_eq!((seen.failure, seen.http_status), (Some(Failure::Blocked), None), "{host}");
     }
     assert_eq!(server.connections(), 0);
@@ -128,7 +128,7 @@ async fn a_literal_address_that_is_forbidden_is_blocked_without_a_connection() {
 #[tokio::test]
 async fn a_deadline_outside_its_bounds_is_taken_as_the_bound() {
     let server = Server::running(async |mut stream| drained(&mut stream).await).await;
-    let seen = prober().probe(&Check { timeout_ms: 0, ..get(&server.url("/")) }).await;
+    let seen = prober().probe_alone(&Check { timeout_ms: 0, ..get(&server.url("/")) }).await;
     assert_eq!(seen.failure, Some(Failure::Timeout));
     assert!(seen.response_time_ms >= 500);
 }
@@ -143,7 +143,7 @@ async fn waiting_for_a_socket_does_not_use_up_the_deadline() {
     let first = Check { timeout_ms: 1_500, ..get(&silent.url("/")) };
     let second = Check { timeout_ms: 1_000, ..get(&good.url("/")) };
 
-    let (first, second) = tokio::join!(prober.probe(&first), prober.probe(&second));
+    let (first, second) = tokio::join!(prober.probe_alone(&first), prober.probe_alone(&second));
 
     assert_eq!(first.failure, Some(Failure::Timeout));
     assert!(second.is_alive(), "{second:?}");

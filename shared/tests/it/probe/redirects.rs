@@ -1,10 +1,10 @@
 //! Redirects: followed by hand, each judged like a registered URL.
 
-use shared::probe::{Check, Failure, Method, Policy, Probe};
+use shared::probe::{Check, Failure, Method, Policy};
 
 use super::dns::{NameServer, addresses};
 use super::server::{Server, answer, redirect};
-use super::{get, names_from, observe, prober, prober_in};
+use super::{ProbeAlone as _, get, names_from, observe, prober, prober_in};
 
 /// A server that redirects `/` to `location` and is fine everywhere else.
 async fn to(status: &'static str, location: impl Into<String>) -> Server {
@@ -28,7 +28,7 @@ async fn every_kind_of_redirect_is_followed_with_the_same_method() {
     ] {
         for method in [Method::Get, Method::Head] {
             let server = to(status, "/next").await;
-            let seen = prober().probe(&Check { method, ..get(&server.url("/")) }).await;
+            let seen = prober().probe_alone(&Check { method, ..get(&server.url("/")) }).await;
             assert!(seen.is_alive(), "{status}: {seen:?}");
             assert_eq!(seen.http_status, Some(200));
             assert_eq!(server.request_lines(), [format!("{method} /"), format!("{method} /next")]);
@@ -63,8 +63,9 @@ async fn every_form_of_location_is_understood() {
 #[tokio::test]
 async fn an_expected_redirect_is_not_followed() {
     let server = to("301 Moved Permanently", "http://10.0.0.1/").await;
-    let seen =
-        prober().probe(&Check { expected_status: "301".parse().unwrap(), ..get(&server.url("/")) }).await;
+    let seen = prober()
+        .probe_alone(&Check { expected_status: "301".parse().unwrap(), ..get(&server.url("/")) })
+        .await;
     assert!(seen.is_alive(), "{seen:?}");
     assert_eq!(server.connections(), 1);
 }
@@ -157,8 +158,9 @@ async fn a_redirect_to_what_nobody_could_register_is_blocked() {
         "https://0a1b.webtrigger.atlassian.app/public/x",
     ] {
         let server = to("302 Found", location).await;
-        let seen =
-            prober_in(&shared::probe::Network::default(), policy.clone()).probe(&get(&server.url("/"))).await;
+        let seen = prober_in(&shared::probe::Network::default(), policy.clone())
+            .probe_alone(&get(&server.url("/")))
+            .await;
         assert_eq!((seen.failure, seen.http_status), (Some(Failure::Blocked), Some(302)), "{location}");
         assert_eq!(server.connections(), 1);
     }
@@ -173,7 +175,7 @@ async fn a_redirect_to_a_name_with_a_forbidden_address_is_blocked() {
     .await;
     let server = to("302 Found", "http://inside.example.com/").await;
     let prober = prober_in(&names_from(&names), super::loopback());
-    let seen = prober.probe(&get(&server.url_at("outside.example.com", "/"))).await;
+    let seen = prober.probe_alone(&get(&server.url_at("outside.example.com", "/"))).await;
     assert_eq!((seen.failure, seen.http_status), (Some(Failure::Blocked), Some(302)));
     assert_eq!(server.connections(), 1);
 }
@@ -187,7 +189,7 @@ async fn a_name_that_is_rebound_between_two_hops_is_blocked() {
     .await;
     let server = to("302 Found", "/next").await;
     let prober = prober_in(&names_from(&names), super::loopback());
-    let seen = prober.probe(&get(&server.url_at("rebind.example.com", "/"))).await;
+    let seen = prober.probe_alone(&get(&server.url_at("rebind.example.com", "/"))).await;
     assert_eq!(seen.failure, Some(Failure::Blocked));
     assert_eq!(names.questions().len(), 2);
     assert_eq!(server.request_lines(), ["GET /"]);

@@ -4,21 +4,21 @@ use std::sync::{Arc, Mutex};
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
 use rustls::{HandshakeKind, ServerConfig};
-use shared::probe::{Failure, Network, Observation, Probe};
+use shared::probe::{Failure, Network, Observation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::certificates::{Authority, Identity, https, tls_server, valid_for};
 use super::dns::NameServer;
 use super::server::{Server, answer, drained, read_head, redirect, write_and_close};
-use super::{get, hasty, loopback, prober_in};
+use super::{ProbeAlone as _, get, hasty, loopback, prober_in};
 
 /// What a prober that trusts `authority` makes of an HTTPS server at `service.example.com`.
 async fn observe(authority: &Authority, server: &Server) -> Observation {
     let names = NameServer::answering(&["127.0.0.1"]).await;
     let network = Network { name_servers: vec![names.at], ..authority.trusted() };
     let url = format!("https://service.example.com:{}/", server.at.port());
-    prober_in(&network, loopback()).probe(&get(&url)).await
+    prober_in(&network, loopback()).probe_alone(&get(&url)).await
 }
 
 async fn observe_config(authority: &Authority, config: ServerConfig) -> Observation {
@@ -92,7 +92,7 @@ async fn an_address_is_proven_by_a_certificate_for_the_address() {
     for (name, failure) in [("127.0.0.1", None), ("service.example.com", Some(Failure::Tls))] {
         let server = https(authority.issue(&valid_for(name)).server_config(), answer("200 OK", "", "")).await;
         let prober = prober_in(&authority.trusted(), loopback());
-        let seen = prober.probe(&get(&format!("https://{}/", server.at))).await;
+        let seen = prober.probe_alone(&get(&format!("https://{}/", server.at))).await;
         assert_eq!(seen.failure, failure, "{name}");
     }
 }
@@ -122,7 +122,7 @@ async fn no_session_is_resumed() {
     .await;
     let prober = prober_in(&authority.trusted(), loopback());
     for _ in 0..3 {
-        assert!(prober.probe(&get(&format!("https://{}/", server.at))).await.is_alive());
+        assert!(prober.probe_alone(&get(&format!("https://{}/", server.at))).await.is_alive());
     }
     let kinds = kinds.lock().unwrap();
     assert_eq!(kinds.len(), 3);
@@ -150,7 +150,7 @@ async fn a_redirect_from_http_to_https_is_followed_and_the_earlier_end_is_told()
     let to_last = redirect("302 Found", &format!("https://{}/", last.at));
     let middle = https(authority.issue(&soon).server_config(), to_last).await;
     let first = Server::answering(redirect("302 Found", &format!("https://{}/", middle.at))).await;
-    let seen = prober_in(&authority.trusted(), loopback()).probe(&get(&first.url("/"))).await;
+    let seen = prober_in(&authority.trusted(), loopback()).probe_alone(&get(&first.url("/"))).await;
     assert!(seen.is_alive(), "{seen:?}");
     assert_eq!(seen.certificate_expires_at.unwrap().as_second(), end_of(&soon));
 }
@@ -205,7 +205,7 @@ async fn a_reset_during_the_handshake_is_tls() {
 async fn a_handshake_that_hangs_is_timeout() {
     let server = Server::running(async |mut stream| drained(&mut stream).await).await;
     let prober = prober_in(&Authority::new("root").trusted(), loopback());
-    let seen = prober.probe(&hasty(&format!("https://{}/", server.at))).await;
+    let seen = prober.probe_alone(&hasty(&format!("https://{}/", server.at))).await;
     assert_eq!(seen.failure, Some(Failure::Timeout));
 }
 
