@@ -34,9 +34,14 @@ use event::{Event, MAX_HOPS, Range, VerdictsHeld};
 use key_cache::KeyCache;
 use vantage::Vantage;
 
-/// How many tenants are worked on at once. Most of a tenant's time is waiting; memory is bounded by this, not by the
-/// number of tenants.
-const TENANTS_AT_ONCE: usize = 64;
+/// How many tenants are worked on at once. Most of a tenant's time is waiting; memory is bounded by this (512 tenants of
+/// 50 services are about 40 MB), not by the number of tenants. Many, so that those who wait for endpoints that hang keep
+/// nobody from beginning; sockets are bounded where they are opened.
+const TENANTS_AT_ONCE: usize = 512;
+
+/// Between the starts of two tenants: fifty a second. 2,500 tenants take 50 s, which is about what their checks need of
+/// the processor anyway.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// No tenant is started later than this before the Lambda deadline.
 const RESERVE: SignedDuration = SignedDuration::from_secs(45);
@@ -70,6 +75,15 @@ pub struct CheckServices<S, U, K, P, B, C> {
     pub bus: B,
     /// The time.
     pub clock: C,
+    /// Counts checks, callbacks and delays.
+    pub metrics: Metrics,
+    /// Everything that a deployment decides.
+    pub settings: Settings,
+}
+
+/// What a deployment decides about its checks.
+#[derive(Debug, Clone)]
+pub struct Settings {
     /// `BACKEND_URL`.
     pub issuer: String,
     /// Where callbacks may go.
@@ -78,13 +92,21 @@ pub struct CheckServices<S, U, K, P, B, C> {
     pub period: Period,
     /// A range with more tenants is cut and handed on.
     pub tenants_per_invocation: usize,
+    /// Over how much of the period the starts of tenants may be spread, in percent.
+    pub spread_percent: u8,
     /// Waits before the confirming attempts; [`CONFIRM_AFTER`] when deployed.
     pub confirm_after: Vec<Duration>,
     /// An endpoint that is up whenever our own side is: verdicts are held only when it fails as well. Without one the
     /// share of failing hosts decides alone.
     pub canary: Option<Check>,
-    /// Counts checks, callbacks and delays.
-    pub metrics: Metrics,
+}
+
+/// What the tenants of one invocation share.
+pub(crate) struct Round<'a, P> {
+    tick: Tick,
+    vantage: Vantage<'a, P>,
+    /// When everything has ended.
+    end: Instant,
 }
 
 /// Why an invocation failed: Lambda runs it once more, and tenants that are done stay done.
@@ -153,18 +175,20 @@ where
 
     /// One event; `deadline` is when Lambda ends this invocation.
     pub async fn handle(&self, event: Event, deadline: Timestamp) -> Result<Summary, Failed> {
-        let range = event.range(self.period);
+        let range = event.range(self.settings.period);
         let now = self.clock.now();
         let deadline = if deadline > now { deadline } else { now + WITHOUT_DEADLINE };
-        if let Err(error) = range.tick.timely(now, self.period) {
-            tracing::error!(tick = %range.tick, %error, "tick refused");
+        let lateness_s = now.duration_since(range.tick.start()).as_secs();
+        if let Err(error) = range.tick.timely(now, self.settings.period) {
+            tracing::error!(tick = %range.tick, tick.lateness_s = lateness_s, %error, "tick refused");
+            // What comes too late to be done is late all the same: nothing else would tell.
+            self.count(&Summary::default(), lateness_s);
             return Ok(Summary::default());
         }
-        let lateness_s = now.duration_since(range.tick.start()).as_secs();
         let ids = self.store.active(&range.tenants()).await.map_err(Failed::List)?;
 
-        if ids.len() > self.tenants_per_invocation && range.hop < MAX_HOPS {
-            let parts = range.split(&ids, self.tenants_per_invocation);
+        if ids.len() > self.settings.tenants_per_invocation && range.hop < MAX_HOPS {
+            let parts = range.split(&ids, self.settings.tenants_per_invocation);
             self.bus.ranges(&parts).await?;
             tracing::info!(tick = %range.tick, tenants = ids.len(), ranges = parts.len(), "tenants handed on");
             return Ok(Summary { handed_on: parts.len(), ..Summary::default() });
@@ -203,16 +227,15 @@ where
         let (last_start, end) = (time_left(RESERVE), time_left(SETTLING));
         let closing = tokio::time::sleep_until(last_start);
         tokio::pin!(closing);
-        let vantage = Vantage::new(&self.probe, self.canary.as_ref(), ids.len());
+        let vantage = Vantage::new(&self.probe, self.settings.canary.as_ref(), ids.len());
+        let round = Round { tick: range.tick, vantage, end };
+        let pause = self.settings.pause_between_starts(ids.len());
+        let mut next_start = Instant::now();
         let mut waiting = ids.iter();
         let mut running = FuturesUnordered::new();
         let (mut summary, mut handed_on) = (Summary::default(), Ok(0));
         loop {
-            while running.len() < TENANTS_AT_ONCE && Instant::now() < last_start {
-                let Some(id) = waiting.next() else { break };
-                let check = self.check_tenant(id, range.tick, &vantage, end);
-                running.push(async move { (id, check.await) });
-            }
+            let is_full = running.len() >= TENANTS_AT_ONCE;
             tokio::select! {
                 biased;
                 // The rest is handed on at once, not after the last of those that are under way.
@@ -221,6 +244,12 @@ where
                     summary.left_over = left.len();
                     handed_on = self.hand_on_rest(range, ids, ids.len() - left.len()).await;
                     waiting = [].iter();
+                }
+                () = tokio::time::sleep_until(next_start), if !is_full && !waiting.as_slice().is_empty() => {
+                    let Some(id) = waiting.next() else { continue };
+                    let check = self.check_tenant(id, &round);
+                    running.push(async move { (id, check.await) });
+                    next_start += pause;
                 }
                 Some((id, outcome)) = running.next() => summary = summary.with(id, outcome),
                 else => break,
@@ -232,7 +261,7 @@ where
     /// Step 6: the tenants that there is no time for.
     async fn hand_on_rest(&self, range: &Range, ids: &[TenantId], started: usize) -> Result<usize, Failed> {
         let left = ids.len() - started;
-        if Tick::is_over(range.tick, self.clock.now(), self.period) {
+        if Tick::is_over(range.tick, self.clock.now(), self.settings.period) {
             tracing::warn!(tick = %range.tick, tenants.left = left, "out of time; the next tick has begun and covers them");
             return Ok(0);
         }
@@ -303,6 +332,17 @@ where
     }
 }
 
+impl Settings {
+    /// Tenants of a range start one after the other in the order of their ids, which are hashes: evenly, at about the
+    /// same moment of every tick, and so that what was started is always a range. With few tenants nobody waits for
+    /// anything that could be measured, and a large range takes its time without being billed for more than it needs.
+    fn pause_between_starts(&self, tenants: usize) -> Duration {
+        let longest = self.period.duration().unsigned_abs() * u32::from(self.spread_percent) / 100;
+        let tenants = u32::try_from(tenants).unwrap_or(u32::MAX).max(1);
+        LONGEST_PAUSE.min(longest / tenants)
+    }
+}
+
 impl Summary {
     fn with(mut self, id: &TenantId, outcome: Result<Outcome, StoreError>) -> Self {
         match outcome {
@@ -331,5 +371,32 @@ impl Summary {
             }
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_are_a_fiftieth_of_a_second_apart_or_fill_their_part_of_the_period() {
+        let settings = |minutes, spread_percent| Settings {
+            issuer: String::new(),
+            triggers: TriggerRule { hosts: vec![], allow_loopback: false },
+            period: Period::from_minutes(minutes).unwrap(),
+            tenants_per_invocation: 2_500,
+            spread_percent,
+            confirm_after: vec![],
+            canary: None,
+        };
+        let millis = |minutes, spread_percent, tenants| {
+            settings(minutes, spread_percent).pause_between_starts(tenants).as_millis()
+        };
+        assert_eq!(millis(5, 20, 0), 20);
+        assert_eq!(millis(5, 20, 1), 20);
+        assert_eq!(millis(5, 20, 3_000), 20);
+        assert_eq!(millis(5, 20, 6_000), 10);
+        assert_eq!(millis(1, 20, 2_500), 4);
+        assert_eq!(millis(5, 0, 2_500), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use check_services::bus::EventBus;
 use check_services::key_cache::KeyCache;
-use check_services::{CONFIRM_AFTER, CheckServices};
+use check_services::{CONFIRM_AFTER, CheckServices, Settings};
 use lambda_runtime::{Error, run, service_fn};
 use shared::callback::http::HttpCallbacks;
 use shared::clock::SystemClock;
@@ -25,13 +25,16 @@ async fn main() -> Result<(), Error> {
         probe: HttpProbe::new(config.policy, Limits::default(), SystemClock)?,
         bus: EventBus::new(aws_sdk_eventbridge::Client::new(&aws), config.bus),
         clock: SystemClock,
-        issuer: config.backend_url,
-        triggers: config.triggers,
-        period: config.period,
-        tenants_per_invocation: config.tenants_per_invocation,
-        confirm_after: CONFIRM_AFTER.to_vec(),
-        canary: config.canary,
         metrics: config.metrics,
+        settings: Settings {
+            issuer: config.backend_url,
+            triggers: config.triggers,
+            period: config.period,
+            tenants_per_invocation: config.tenants_per_invocation,
+            spread_percent: config.spread_percent,
+            confirm_after: CONFIRM_AFTER.to_vec(),
+            canary: config.canary,
+        },
     };
     run(service_fn(async |event| check_services.invoke(event).await)).await
 }

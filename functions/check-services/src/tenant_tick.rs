@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::future::{join, ready};
-use futures::stream;
+use futures::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use shared::callback::http::{Deliver, Patience, deliver};
 use shared::callback::message::{Update, UpdatedService, VERSION};
@@ -26,14 +26,14 @@ use shared::tenant::TenantStatus;
 use shared::tick::Tick;
 use tokio::time::{Instant, timeout_at};
 
-use crate::CheckServices;
 use crate::bus::Publish;
 use crate::event::StatusChanged;
 use crate::vantage::Vantage;
+use crate::{CheckServices, Round};
 
-/// How many services of one tenant are probed at once: with 50 services that all hang a tenant takes four rounds, and
-/// twenty-five such tenants together reach the probe's bound of 400 sockets.
-const SERVICES_AT_ONCE: usize = 16;
+/// How long a tenant's services are probed at most: what fifty services on one host that hangs take, which are asked 16 at
+/// once, each three times for ten seconds. What was not seen by then keeps its status.
+const PROBING_TIME: Duration = Duration::from_mins(2);
 
 /// How much of a tenant's time is kept for committing and telling.
 const CALLBACK_TIME: Duration = Duration::from_secs(15);
@@ -104,10 +104,9 @@ where
     pub(crate) async fn check_tenant(
         &self,
         id: &TenantId,
-        tick: Tick,
-        vantage: &Vantage<'_, P>,
-        end: Instant,
+        round: &Round<'_, P>,
     ) -> Result<Outcome, StoreError> {
+        let (tick, end) = (round.tick, round.end);
         let Some(watched) = self.store.load(id, self.clock.now()).await? else { return Ok(Outcome::Nothing) };
         if watched.state.last_tick.is_some_and(|last| last >= tick) {
             return Ok(Outcome::Overtaken);
@@ -120,7 +119,8 @@ where
         let seen = if suspended {
             Seen::default()
         } else {
-            self.observe_all(id, &watched, vantage, end - CALLBACK_TIME).await
+            let until = (Instant::now() + PROBING_TIME).min(end - CALLBACK_TIME);
+            self.observe_all(id, &watched, &round.vantage, until).await
         };
         let state =
             status::advance(&watched.state, tick, &watched.services, &seen.observations, &seen.doubted);
@@ -147,7 +147,7 @@ where
 
     /// A suspended tenant's one tick a day, spread over the day.
     fn is_due_today(&self, id: &TenantId, tick: Tick) -> bool {
-        let period = self.period.duration().as_secs();
+        let period = self.settings.period.duration().as_secs();
         let slots = 86_400 / period;
         let slot = tick.as_second().div_euclid(period).rem_euclid(slots);
         u64::try_from(slot).ok() == id.seed().checked_rem(slots.unsigned_abs())
@@ -162,11 +162,12 @@ where
     ) -> Seen {
         let share = Share::default();
         let active = watched.services.iter().filter(|service| service.activity == Activity::Active);
-        stream::iter(active)
-            .map(|service| async {
+        // All at once: the probe knows how many that may be.
+        active
+            .map(async |service| {
                 // Out of time is no observation, so no verdict.
-                let observed =
-                    timeout_at(until, self.observe(id, &watched.state, service, vantage, &share)).await;
+                let observation = self.observe(id, &watched.state, service, vantage, &share);
+                let observed = timeout_at(until, observation).await;
                 let (observation, doubted) = observed.ok()?;
                 if let Some(failure) = observation.failure {
                     tracing::info!(
@@ -181,7 +182,7 @@ where
                 }
                 Some((service.id.clone(), observation, doubted))
             })
-            .buffer_unordered(SERVICES_AT_ONCE)
+            .collect::<FuturesUnordered<_>>()
             .filter_map(ready)
             .fold(Seen::default(), async |mut seen, (service, observation, doubted)| {
                 if doubted {
@@ -217,7 +218,7 @@ where
             observation
         };
         let confirm = status::needs_confirmation(state, service);
-        let waits: &[Duration] = if confirm { &self.confirm_after } else { &[] };
+        let waits: &[Duration] = if confirm { &self.settings.confirm_after } else { &[] };
         let mut around = Around::default();
         let mut observation = attempt().await;
         for (wait, attempts) in waits.iter().zip(2u8..) {
@@ -246,8 +247,8 @@ where
         end: Instant,
     ) -> Option<(Answer, Option<Vec<ServiceId>>)> {
         let tenant = &watched.tenant;
-        if self.triggers.parse(tenant.trigger_url.as_str()).is_err() {
-            tracing::error!(tenant.id = %id, "the stored trigger is not allowed (any more); nothing is sent there");
+        if self.settings.triggers.parse(tenant.trigger_url.as_str()).is_err() {
+            tracing::error!(tenant.id = %id, %tick, "the stored trigger is not allowed (any more); nothing is sent there");
             return None;
         }
         let (token, body) = match self.sign(id, watched, state, seen, tick).await {
@@ -327,7 +328,10 @@ where
             tenant_id: id,
             sent_at: now,
             tick,
-            missed_ticks: watched.state.last_tick.map_or(0, |last| tick.missed_since(last, self.period)),
+            missed_ticks: watched
+                .state
+                .last_tick
+                .map_or(0, |last| tick.missed_since(last, self.settings.period)),
             services: watched
                 .services
                 .iter()
@@ -349,8 +353,14 @@ where
         };
         let body = serde_json::to_vec(&update).map_err(|error| KeyError::Refused(Box::new(error)))?;
         let ids = (&tenant.cloud_id, id);
-        let claims =
-            CallbackClaims::new(&self.issuer, ids, "health:update", format!("{id}.{tick}"), &body, now);
+        let claims = CallbackClaims::new(
+            &self.settings.issuer,
+            ids,
+            "health:update",
+            format!("{id}.{tick}"),
+            &body,
+            now,
+        );
         let token = token::sign("forge-callback+jwt", &claims, key.as_ref()).await?;
         Ok((token, body))
     }

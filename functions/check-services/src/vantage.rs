@@ -17,6 +17,8 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 pub(crate) struct Vantage<'a, P> {
     probe: &'a P,
     canary: Option<&'a Check>,
+    /// Its own, so that looking around waits for no tenant's sockets.
+    share: Share,
     unrelated: Unrelated,
     sightings: Mutex<Sightings>,
     /// The last look around, and when it ended.
@@ -31,7 +33,8 @@ impl<'a, P: Probe> Vantage<'a, P> {
             None if tenants == 1 => Unrelated::Domains,
             None => Unrelated::DomainsOfTenants,
         };
-        Self { probe, canary, unrelated, sightings: Mutex::default(), around: tokio::sync::Mutex::default() }
+        let around = tokio::sync::Mutex::default();
+        Self { probe, canary, share: Share::default(), unrelated, sightings: Mutex::default(), around }
     }
 
     /// A check of a service that was `ALIVE` begins.
@@ -58,10 +61,10 @@ impl<'a, P: Probe> Vantage<'a, P> {
             return around;
         }
         let witnesses = self.lock().witnesses(self.unrelated);
-        let share = Share::default();
-        let canary = OptionFuture::from(self.canary.map(|canary| self.probe.probe(canary, &share)));
+        let canary = OptionFuture::from(self.canary.map(|canary| self.probe.probe(canary, &self.share)));
         let (canary, witnesses) =
-            join(canary, join_all(witnesses.iter().map(|witness| self.probe.probe(witness, &share)))).await;
+            join(canary, join_all(witnesses.iter().map(|witness| self.probe.probe(witness, &self.share))))
+                .await;
         let around = Around {
             canary_is_good: canary.map(|observation| observation.is_alive()),
             witnesses: witnesses.len(),

@@ -65,13 +65,8 @@ fn faulty(world: &World, faults: &Faults) -> Faulty {
         callbacks: deployed.callbacks,
         probe: deployed.probe,
         clock: deployed.clock,
-        issuer: deployed.issuer,
-        triggers: deployed.triggers,
-        period: deployed.period,
-        tenants_per_invocation: deployed.tenants_per_invocation,
-        confirm_after: deployed.confirm_after,
-        canary: deployed.canary,
         metrics: deployed.metrics,
+        settings: deployed.settings,
     }
 }
 
@@ -246,12 +241,16 @@ async fn ranges_are_handed_on_or_the_invocation_fails() {
             let world = World::with_one_service().await;
             let other = world.another_app().await;
             world.add(&other, "b").await;
-            let cut = |function: Faulty| Faulty { tenants_per_invocation: 1, ..function };
-            let function = cut(faulty(&world, &Faults::at(index, fault)));
+            let cut = |faults: &Faults| {
+                let mut function = faulty(&world, faults);
+                function.settings.tenants_per_invocation = 1;
+                function
+            };
+            let function = cut(&Faults::at(index, fault));
             let ended = function.handle(world.scheduled(), world.deadline()).await;
             assert!(is_clear(name, &ended), "{fault:?} at {name}: {ended:?}");
             // Lambda runs the same event once more; ranges that had been published all the same are there twice.
-            let function = cut(faulty(&world, &Faults::none()));
+            let function = cut(&Faults::none());
             assert_eq!(function.handle(world.scheduled(), world.deadline()).await.unwrap().handed_on, 2);
             let ranges = world.bus.ranges.lock().unwrap().clone();
             for range in ranges {

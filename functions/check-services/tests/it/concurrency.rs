@@ -82,13 +82,8 @@ async fn death_after_commit_and_before_send_loses_nothing() {
         probe: deployed.probe,
         bus: deployed.bus,
         clock: deployed.clock,
-        issuer: deployed.issuer,
-        triggers: deployed.triggers,
-        period: deployed.period,
-        tenants_per_invocation: deployed.tenants_per_invocation,
-        confirm_after: deployed.confirm_after,
-        canary: deployed.canary,
         metrics: deployed.metrics,
+        settings: deployed.settings,
     };
     tokio::select! {
         _ = dying.handle(world.scheduled(), world.deadline()) => unreachable!("it never comes back"),

@@ -16,7 +16,7 @@ async fn too_many_tenants_are_handed_on_as_ranges_that_cover_each_once() {
         apps.push(app);
     }
     let mut function = world.function();
-    function.tenants_per_invocation = 2;
+    function.settings.tenants_per_invocation = 2;
     let summary = world.tick(&function).await;
     assert_eq!((summary.handed_on, summary.accepted), (3, 0));
 
@@ -61,6 +61,38 @@ async fn a_deadline_that_has_passed_is_none() {
     assert_eq!((summary.accepted, summary.handed_on, summary.left_over), (1, 0, 0));
 }
 
+#[tokio::test]
+async fn starts_are_spread_over_the_period_and_the_results_name_the_tick() {
+    let world = World::with_one_service().await;
+    let mut apps = vec![world.app.clone()];
+    for _ in 0..4 {
+        let app = world.another_app().await;
+        world.add(&app, "a").await;
+        apps.push(app);
+    }
+    let mut function = world.function();
+    function.settings.period = shared::tick::Period::from_minutes(1).unwrap();
+    let pace = async |function: &crate::world::Deployed| {
+        let begin = std::time::Instant::now();
+        world.next_tick(function).await;
+        begin.elapsed()
+    };
+    // Five tenants need not fill the 600 ms that they might: each begins 20 ms after the one before.
+    function.settings.spread_percent = 1;
+    assert!(pace(&function).await >= std::time::Duration::from_millis(4 * 20));
+    function.settings.spread_percent = 0;
+    pace(&function).await;
+    for app in &apps {
+        let updates = app.received("UPDATE");
+        let ticks: Vec<_> = updates.iter().map(|update| &update.body["tick"]).collect();
+        assert_eq!(ticks, ["2026-11-22T10:10:00Z", "2026-11-22T10:15:00Z"]);
+        assert!(updates.iter().all(|update| {
+            let claims: &serde_json::Value = &update.claims["jti"];
+            claims.as_str().unwrap().ends_with(update.body["tick"].as_str().unwrap())
+        }));
+    }
+}
+
 /// Never comes back: an endpoint, and a probe, that hold on to everything.
 struct Hanging;
 
@@ -74,7 +106,7 @@ impl Probe for Hanging {
 async fn a_tenant_that_hangs_is_cut_off_and_the_rest_handed_on_in_time() {
     let world = World::with_one_service().await;
     let mut apps = vec![world.app.clone()];
-    for _ in 0..64 {
+    for _ in 0..30 {
         let app = world.another_app().await;
         world.add(&app, "a").await;
         apps.push(app);
@@ -87,20 +119,21 @@ async fn a_tenant_that_hangs_is_cut_off_and_the_rest_handed_on_in_time() {
         callbacks: deployed.callbacks,
         bus: deployed.bus,
         clock: deployed.clock,
-        issuer: deployed.issuer,
-        triggers: deployed.triggers,
-        period: deployed.period,
-        tenants_per_invocation: deployed.tenants_per_invocation,
-        confirm_after: deployed.confirm_after,
-        canary: deployed.canary,
         metrics: deployed.metrics,
+        settings: deployed.settings,
     };
-    // 47 s: two until no tenant is started any more, and 25 more until probing ends.
-    let deadline = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_secs(47);
+    // A fifth of a second until no tenant is started any more, and 25 more until probing ends.
+    let deadline = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
     let summary = function.handle(world.scheduled(), deadline).await.unwrap();
-    assert_eq!((summary.accepted, summary.left_over, summary.handed_on, summary.alive), (64, 1, 1, 0));
+    assert!(summary.accepted > 0 && summary.left_over > 0, "{summary:?}");
+    assert_eq!((summary.accepted + summary.left_over, summary.handed_on, summary.alive), (31, 1, 0));
     // Not seen is no verdict: the status stays what it was.
     let told: Vec<_> = apps.iter().flat_map(|app| app.received("UPDATE")).collect();
-    assert_eq!(told.len(), 64);
+    assert_eq!(told.len(), summary.accepted);
     assert!(told.iter().all(|update| update.body["services"][0]["status"] == "UNKNOWN"));
+    // Who was not started is in the range that was handed on, and nobody else is.
+    let function = world.function();
+    let rest = world.bus.ranges.lock().unwrap()[0].clone();
+    let resumed = function.handle(Event::Range { detail: rest }, world.deadline()).await.unwrap();
+    assert_eq!((resumed.accepted, resumed.passed_over), (summary.left_over, 0));
 }

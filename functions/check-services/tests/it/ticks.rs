@@ -121,7 +121,7 @@ async fn a_tick_from_the_future_or_the_past_is_refused() {
 async fn the_backend_hosts_of_a_trigger_are_checked_again_before_sending() {
     let world = World::with_one_service().await;
     let mut function = world.function();
-    function.triggers.allow_loopback = false;
+    function.settings.triggers.allow_loopback = false;
     let summary = world.tick(&function).await;
     assert_eq!((summary.accepted, summary.not_accepted), (0, 1));
     assert_eq!(world.app.callbacks().len(), 0);

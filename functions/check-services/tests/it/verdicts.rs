@@ -78,7 +78,8 @@ async fn a_service_that_asks_for_two_of_three_is_down_at_the_second_failure() {
 async fn six_hosts() -> (World, Vec<Target>, Deployed) {
     let world = World::start().await;
     let targets = at_hosts(&world, &world.app, 2..8).await;
-    let function = Deployed { confirm_after: vec![Duration::from_millis(300); 2], ..world.function() };
+    let mut function = world.function();
+    function.settings.confirm_after = vec![Duration::from_millis(300); 2];
     world.next_tick(&function).await;
     assert_eq!(statuses(&last_update(&world)), ["ALIVE"; 6]);
     (world, targets, function)
@@ -121,10 +122,10 @@ async fn when_most_unrelated_hosts_fail_alike_verdicts_are_held_and_announced() 
 
 #[tokio::test]
 async fn a_canary_that_answers_makes_a_great_outage_a_true_one() {
-    let (world, targets, function) = six_hosts().await;
+    let (world, targets, mut function) = six_hosts().await;
     let canary = Target::start().await;
     let url = Policy::public(vec![], vec![]).allow_loopback().target(&canary.url("")).unwrap();
-    let function = Deployed { canary: Some(Check::get(url)), ..function };
+    function.settings.canary = Some(Check::get(url));
     world.next_tick(&function).await;
     assert_eq!(canary.asked(), 0, "nobody needs to know");
 
@@ -183,7 +184,8 @@ async fn a_tenant_with_fifty_dead_hosts_hides_nobodys_outage() {
         let targets = at_hosts(&world, &app, host..host + 2).await;
         others.push((app, targets));
     }
-    let function = Deployed { confirm_after: vec![Duration::from_secs(1); 2], ..world.function() };
+    let mut function = world.function();
+    function.settings.confirm_after = vec![Duration::from_secs(1); 2];
     world.next_tick(&function).await;
     assert_eq!(statuses(&last_update(&world)), ["ALIVE"; 50]);
 
@@ -209,7 +211,8 @@ async fn services_that_were_never_alive_are_no_reason_to_hold_their_own_verdicts
     for target in &targets[..5] {
         target.answer(500);
     }
-    let function = Deployed { confirm_after: vec![Duration::from_millis(300); 2], ..world.function() };
+    let mut function = world.function();
+    function.settings.confirm_after = vec![Duration::from_millis(300); 2];
     let summary = world.next_tick(&function).await;
     assert_eq!((summary.not_alive, summary.held), (5, 0));
     assert_eq!(statuses(&last_update(&world)).iter().filter(|status| **status == "DOWN").count(), 5);

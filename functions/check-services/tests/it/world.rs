@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use check_services::bus::{BusError, Publish};
 use check_services::event::{Event, Range, StatusChanged, VerdictsHeld};
 use check_services::key_cache::KeyCache;
-use check_services::{CheckServices, Summary};
+use check_services::{CheckServices, Settings, Summary};
 use jiff::Timestamp;
 use shared::callback::http::HttpCallbacks;
 use shared::clock::Clock as _;
@@ -110,13 +110,16 @@ impl World {
             .unwrap(),
             bus: self.bus.clone(),
             clock: self.clock.clone(),
-            issuer: BACKEND_URL.to_owned(),
-            triggers: TriggerRule { hosts: vec![], allow_loopback: true },
-            period: Period::from_minutes(5).unwrap(),
-            tenants_per_invocation: 2_500,
-            confirm_after: vec![Duration::from_millis(1); 2],
-            canary: None,
             metrics: Metrics::default(),
+            settings: Settings {
+                issuer: BACKEND_URL.to_owned(),
+                triggers: TriggerRule { hosts: vec![], allow_loopback: true },
+                period: Period::from_minutes(5).unwrap(),
+                tenants_per_invocation: 2_500,
+                spread_percent: 20,
+                confirm_after: vec![Duration::from_millis(1); 2],
+                canary: None,
+            },
         }
     }
 

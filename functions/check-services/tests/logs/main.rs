@@ -41,7 +41,7 @@ async fn every_path_is_logged_and_no_secret_is() {
     world.clock.advance(-3600);
     let future = Event::Scheduled { time: Timestamp::MAX };
     function.handle(future, world.deadline()).await.unwrap();
-    function.triggers.allow_loopback = false;
+    function.settings.triggers.allow_loopback = false;
     world.clock.advance(2 * 24 * 3600);
     for _ in 0..288 {
         world.next_tick(&function).await;
