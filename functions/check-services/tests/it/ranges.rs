@@ -31,6 +31,33 @@ async fn too_many_tenants_are_handed_on_as_ranges_that_cover_each_once() {
 }
 
 #[tokio::test]
+async fn a_lost_range_costs_its_tenants_that_tick_and_nobody_else_anything() {
+    let world = World::with_one_service().await;
+    let other = world.another_app().await;
+    world.add(&other, "a").await;
+    let mut function = world.function();
+    function.settings.tenants_per_invocation = 1;
+    let tick = async |lost: Option<usize>| {
+        world.bus.ranges.lock().unwrap().clear();
+        assert_eq!(world.next_tick(&function).await.handed_on, 2);
+        let ranges = world.bus.ranges.lock().unwrap().clone();
+        for (_, range) in ranges.into_iter().enumerate().filter(|(index, _)| Some(*index) != lost) {
+            function.handle(Event::Range { detail: range }, world.deadline()).await.unwrap();
+        }
+    };
+    tick(None).await;
+    tick(Some(1)).await;
+    tick(None).await;
+    let missed = |app: &shared_testing::forge_app::ForgeApp| -> Vec<_> {
+        app.received("UPDATE").iter().map(|update| update.body["missedTicks"].as_u64()).collect()
+    };
+    let (first, last) =
+        if world.app.tenant_id() < other.tenant_id() { (&world.app, &other) } else { (&other, &world.app) };
+    assert_eq!(missed(first), [None, None, None]);
+    assert_eq!(missed(last), [None, Some(1)]);
+}
+
+#[tokio::test]
 async fn what_there_is_no_time_for_is_handed_on_until_the_next_tick_covers_it() {
     let world = World::with_one_service().await;
     let function = world.function();
