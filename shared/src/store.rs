@@ -101,13 +101,15 @@ pub trait Registrations: Send + Sync {
     ) -> impl Future<Output = Result<Entered, StoreError>> + Send;
 
     /// Forge has accepted: the service and its tenant are checked from the next tick on. `others` are the tenant's
-    /// other services, which a suspension may have marked for deletion. Repeating it changes nothing.
+    /// other services, which a suspension may have marked for deletion. Repeating it changes nothing but the time that
+    /// is noted.
     fn activate(
         &self,
         tenant: &Tenant,
         service: &ServiceId,
         first: Option<&Observation>,
         others: &[ServiceId],
+        now: Timestamp,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 

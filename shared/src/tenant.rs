@@ -119,6 +119,8 @@ pub struct Tenant {
     pub status: TenantStatus,
     /// When the tenant was first seen.
     pub created_at: Timestamp,
+    /// When Forge last accepted a registration; `None` before the first.
+    pub registered_at: Option<Timestamp>,
 }
 
 impl Tenant {

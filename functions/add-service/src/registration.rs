@@ -100,7 +100,8 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         }
         let others =
             if entered.tenant.status == TenantStatus::Suspended { entered.others.as_slice() } else { &[] };
-        self.store.activate(&entered.tenant, &service_id, first.as_ref(), others).await?;
+        let now = whole_seconds(self.clock.now());
+        self.store.activate(&entered.tenant, &service_id, first.as_ref(), others, now).await?;
 
         let status = entered.status();
         let is_new = entered.service.activity == Activity::Pending;
@@ -217,6 +218,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             wrapped_key,
             status: TenantStatus::Pending,
             created_at: now,
+            registered_at: None,
         })
     }
 

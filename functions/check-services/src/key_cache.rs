@@ -89,6 +89,7 @@ mod tests {
             wrapped_key: WrappedKey::new(vec![1, 2, 3]),
             status: TenantStatus::Active,
             created_at: Timestamp::UNIX_EPOCH,
+            registered_at: None,
         }
     }
 

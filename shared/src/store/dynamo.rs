@@ -57,6 +57,8 @@ struct TenantRecord {
     status: TenantStatus,
     service_count: u32,
     created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    registered_at: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -253,6 +255,7 @@ impl DynamoStore {
                 status: TenantStatus::Pending,
                 service_count: entry.new_count,
                 created_at: tenant.created_at,
+                registered_at: None,
             };
             let mut new = to_item(&record)?;
             new.extend(Self::key(tenant_pk(&id), "TENANT"));
@@ -389,16 +392,18 @@ impl Registrations for DynamoStore {
         service: &ServiceId,
         first: Option<&Observation>,
         others: &[ServiceId],
+        now: Timestamp,
     ) -> Result<(), StoreError> {
         let id = tenant.id();
         let active = HashMap::from([
             (":index".to_owned(), text(ACTIVE)),
             (":id".to_owned(), text(id.clone())),
             (":status".to_owned(), text("active")),
+            (":now".to_owned(), value(&now)?),
         ]);
         // `status` and `active` are reserved words or close to them; #s names the attribute.
-        let mut tenant_update =
-            self.keep(&id, "TENANT", "SET active = :index, tenantId = :id, #s = :status", active)?;
+        let assignments = "SET active = :index, tenantId = :id, #s = :status, registeredAt = :now";
+        let mut tenant_update = self.keep(&id, "TENANT", assignments, active)?;
         tenant_update.expression_attribute_names =
             Some(HashMap::from([("#s".to_owned(), "status".to_owned())]));
 
@@ -628,6 +633,7 @@ impl Partition {
             wrapped_key: WrappedKey::new(decode(&record.wrapped_key)?),
             status: record.status,
             created_at: record.created_at,
+            registered_at: record.registered_at,
         };
         if tenant.id() == self.tenant {
             Ok(Some((tenant, record.service_count)))

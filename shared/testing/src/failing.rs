@@ -133,8 +133,9 @@ impl<S: Registrations> Registrations for FailingStore<S> {
         service: &ServiceId,
         first: Option<&Observation>,
         others: &[ServiceId],
+        now: Timestamp,
     ) -> Result<(), StoreError> {
-        let activate = self.store.activate(tenant, service, first, others);
+        let activate = self.store.activate(tenant, service, first, others, now);
         self.faults.call("activate", store_error, activate).await
     }
 }

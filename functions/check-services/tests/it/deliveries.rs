@@ -200,7 +200,8 @@ async fn a_registration_that_revives_forgets_the_failures() {
     assert_eq!(watched.tenant.status, TenantStatus::Suspended);
 
     let ids: Vec<_> = watched.services.iter().map(|service| service.id.clone()).collect();
-    world.aws.store().activate(&watched.tenant, &ids[0], None, &ids[1..]).await.unwrap();
+    let now = shared::clock::Clock::now(&world.clock);
+    world.aws.store().activate(&watched.tenant, &ids[0], None, &ids[1..], now).await.unwrap();
     world.next_tick(&function).await;
     assert_eq!(
         world.watched(&world.app).await.unwrap().tenant.status,

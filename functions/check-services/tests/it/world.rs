@@ -151,7 +151,7 @@ impl World {
             binding: None,
         };
         assert_eq!(store.enter(&entry, now).await.unwrap(), Entered::Yes);
-        store.activate(&tenant, &service.id, None, &[]).await.unwrap();
+        store.activate(&tenant, &service.id, None, &[], now).await.unwrap();
         app.trust(&tenant.public_key);
         service.id
     }
@@ -167,6 +167,7 @@ impl World {
             wrapped_key,
             status: TenantStatus::Pending,
             created_at: self.clock.now(),
+            registered_at: None,
         }
     }
 
