@@ -63,6 +63,15 @@ pub struct AddServiceConfig {
     pub metrics: Metrics,
 }
 
+/// When a tenant is sent an UPDATE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallbackMode {
+    /// At every tick.
+    EveryTick,
+    /// At a tick that has something to tell, and once an hour.
+    OnChange,
+}
+
 /// What `check-services` uses.
 #[derive(Debug, Clone)]
 pub struct CheckServicesConfig {
@@ -82,6 +91,8 @@ pub struct CheckServicesConfig {
     pub period: Period,
     /// `TENANTS_PER_INVOCATION`.
     pub tenants_per_invocation: usize,
+    /// `CALLBACK_MODE`.
+    pub callback_mode: CallbackMode,
     /// `SPREAD_PERCENT`: over how much of the period the starts of tenants may be spread.
     pub spread_percent: u8,
     /// `CANARY_URL`, optional: an endpoint that is up whenever our own side is.
@@ -159,6 +170,7 @@ impl CheckServicesConfig {
             wrapping_key_id: required(get, "WRAPPING_KEY_ID")?,
             bus: required(get, "BUS_NAME")?,
             period: period.ok_or_else(|| error("CHECK_EVERY_MINUTES", "must divide 60"))?,
+            callback_mode: callback_mode(get)?,
             tenants_per_invocation: number(get, "TENANTS_PER_INVOCATION", 2_500, 1..=100_000)?,
             spread_percent: u8::try_from(number(get, "SPREAD_PERCENT", 20, 0..=50)?).unwrap_or(50),
             metrics: metrics(get),
@@ -212,6 +224,14 @@ fn allow_loopback(get: Lookup) -> Result<bool, ConfigError> {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
         Some(_) => Err(error("ALLOW_LOOPBACK", "must be true or false")),
+    }
+}
+
+fn callback_mode(get: Lookup) -> Result<CallbackMode, ConfigError> {
+    match get("CALLBACK_MODE").as_deref() {
+        None | Some("every-tick") => Ok(CallbackMode::EveryTick),
+        Some("on-change") => Ok(CallbackMode::OnChange),
+        Some(_) => Err(error("CALLBACK_MODE", "must be every-tick or on-change")),
     }
 }
 
@@ -292,17 +312,30 @@ mod tests {
         AddServiceConfig::read(&get)
     }
 
+    fn check_services(variable: &str, value: &str) -> Result<CheckServicesConfig, ConfigError> {
+        let get = |name: &str| match name {
+            _ if name == variable => Some(value.to_owned()).filter(|value| !value.is_empty()),
+            "BACKEND_URL" => Some("https://backend.example".to_owned()),
+            "TABLE_NAME" | "WRAPPING_KEY_ID" | "BUS_NAME" => Some("x".to_owned()),
+            _ => None,
+        };
+        CheckServicesConfig::read(&get)
+    }
+
+    #[test]
+    fn the_app_is_told_at_every_tick_unless_asked_otherwise() {
+        let read = |mode| check_services("CALLBACK_MODE", mode).map(|config| config.callback_mode);
+        assert_eq!(read(""), Ok(CallbackMode::EveryTick));
+        assert_eq!(read("every-tick"), Ok(CallbackMode::EveryTick));
+        assert_eq!(read("on-change"), Ok(CallbackMode::OnChange));
+        for bad in ["never", "On-Change", "onchange", "true"] {
+            assert_eq!(read(bad).unwrap_err().variable, "CALLBACK_MODE", "{bad}");
+        }
+    }
+
     #[test]
     fn a_canary_is_optional_and_under_the_rule_of_every_target() {
-        let read = |canary: &'static str| {
-            let get = move |name: &str| match name {
-                "BACKEND_URL" => Some("https://backend.example".to_owned()),
-                "CANARY_URL" => Some(canary.to_owned()).filter(|url| !url.is_empty()),
-                "TABLE_NAME" | "WRAPPING_KEY_ID" | "BUS_NAME" => Some("x".to_owned()),
-                _ => None,
-            };
-            CheckServicesConfig::read(&get).map(|config| config.canary)
-        };
+        let read = |canary| check_services("CANARY_URL", canary).map(|config| config.canary);
         assert_eq!(read(""), Ok(None));
         assert_eq!(read("https://canary.example/").unwrap().unwrap().url.as_str(), "https://canary.example/");
         for bad in ["canary.example", "http://169.254.169.254/", "https://backend.example/"] {

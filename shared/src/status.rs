@@ -111,6 +111,8 @@ pub struct State {
     pub transitions: Vec<Transition>,
     /// How many older transitions were dropped for want of room since `acked_tick`.
     pub transitions_dropped: u32,
+    /// Before this tick the app expects no report unless something changes; `None`: it expects one at every tick.
+    pub quiet_until: Option<Tick>,
 }
 
 /// The status that a service has before its first tick: what registration saw. One failed attempt is no proof, so it
@@ -186,6 +188,7 @@ pub fn advance(
         services: next,
         transitions,
         transitions_dropped: dropped,
+        quiet_until: state.quiet_until,
     }
 }
 

@@ -84,6 +84,23 @@ impl Tick {
         u32::try_from(ticks - 1).unwrap_or(0)
     }
 
+    /// The slot after this one.
+    #[must_use]
+    pub fn next(self, period: Period) -> Self {
+        Self(self.0 + period.duration())
+    }
+
+    /// The first tick from this one on that is the turn of `seed`. Every seed has one turn in a `cycle` of whole
+    /// periods, and all seeds' turns are spread over it; with a cycle of one period every tick is everybody's turn.
+    #[must_use]
+    pub fn turn_from(self, seed: u64, cycle: SignedDuration, period: Period) -> Self {
+        let length = period.duration().as_secs();
+        let slots = (cycle.as_secs() / length).max(1);
+        let turn = i64::try_from(seed % slots.unsigned_abs()).unwrap_or(0);
+        let ahead = (turn - self.as_second().div_euclid(length)).rem_euclid(slots);
+        Self(self.0 + SignedDuration::from_secs(ahead * length))
+    }
+
     /// Whether the following tick has begun at `now`, so that it covers whatever this one left over.
     #[must_use]
     pub fn is_over(self, now: Timestamp, period: Period) -> bool {
@@ -139,6 +156,29 @@ mod tests {
         ] {
             assert_eq!(tick(now).missed_since(last, five()), missed, "{now}");
         }
+    }
+
+    #[test]
+    fn every_seed_has_one_turn_in_a_cycle_and_they_are_spread() {
+        let first = Tick::containing(at("2026-11-22T10:05:00Z"), five());
+        let hour: Vec<Tick> =
+            std::iter::successors(Some(first), |tick| Some(tick.next(five()))).take(12).collect();
+        let cycle = SignedDuration::from_hours(1);
+        for seed in 0..24 {
+            let turns: Vec<_> =
+                hour.iter().filter(|tick| tick.turn_from(seed, cycle, five()) == **tick).collect();
+            assert_eq!(turns.len(), 1, "{seed}");
+            // Whatever tick is asked, the answer is the next turn.
+            let turn = first.turn_from(seed, cycle, five());
+            assert_eq!(turns, [&turn], "{seed}");
+            assert_eq!(turn.next(five()).turn_from(seed, cycle, five()).start(), turn.start() + cycle);
+        }
+        let in_use: std::collections::BTreeSet<_> =
+            (0..12).map(|seed| first.turn_from(seed, cycle, five())).collect();
+        assert_eq!(in_use.len(), 12);
+        let hourly = Period::from_minutes(60).unwrap();
+        let tick = Tick::containing(at("2026-11-22T10:00:00Z"), hourly);
+        assert_eq!(tick.turn_from(7, cycle, hourly), tick);
     }
 
     #[test]

@@ -8,9 +8,9 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::LambdaEvent;
-use shared::callback::Answer;
 use shared::callback::http::Deliver;
 use shared::clock::{Clock, whole_seconds};
+use shared::config::CallbackMode;
 use shared::id::{ServiceId, TenantId};
 use shared::key::UnwrapKey;
 use shared::metrics::{CallbackResult, CheckOutcome, Metric, Metrics};
@@ -24,10 +24,11 @@ use tokio::time::Instant;
 pub mod bus;
 pub mod event;
 pub mod key_cache;
+mod news;
 mod tenant_tick;
 mod vantage;
 
-pub use tenant_tick::{Done, Outcome};
+pub use tenant_tick::{Done, Outcome, Told};
 
 use bus::{BusError, Publish};
 use event::{Event, MAX_HOPS, Range, VerdictsHeld};
@@ -90,6 +91,8 @@ pub struct Settings {
     pub triggers: TriggerRule,
     /// The length of a tick.
     pub period: Period,
+    /// At which ticks an app is told.
+    pub callback_mode: CallbackMode,
     /// A range with more tenants is cut and handed on.
     pub tenants_per_invocation: usize,
     /// Over how much of the period the starts of tenants may be spread, in percent.
@@ -130,7 +133,9 @@ pub struct Summary {
     pub accepted: usize,
     /// Tenants whose update was not accepted or not sent.
     pub not_accepted: usize,
-    /// Those of them whose app refuses for good.
+    /// Tenants that had nothing to be told, so that nothing was sent.
+    pub not_needed: usize,
+    /// Those that were not accepted because the app refuses for good.
     pub refused: usize,
     /// Checks that found a service alive.
     pub alive: usize,
@@ -204,6 +209,7 @@ where
             tenants = ids.len(),
             tenants.accepted = summary.accepted,
             tenants.not_accepted = summary.not_accepted,
+            tenants.not_needed = summary.not_needed,
             tenants.failed = summary.failed,
             tenants.poisoned = summary.poisoned,
             services = summary.services,
@@ -311,10 +317,7 @@ where
 
     async fn suspend_hopeless(&self, summary: &mut Summary) {
         let hopeless = std::mem::take(&mut summary.hopeless);
-        let sent = summary.accepted + summary.not_accepted;
-        let is_shared =
-            sent >= SHARED_FAULT_TENANTS && summary.not_accepted * 100 > sent * SHARED_FAULT_PERCENT;
-        if is_shared && !hopeless.is_empty() {
+        if summary.has_shared_fault() && !hopeless.is_empty() {
             tracing::warn!(tenants = hopeless.len(), "not suspended: too many tenants fail alike");
             return;
         }
@@ -344,6 +347,12 @@ impl Settings {
 }
 
 impl Summary {
+    fn has_shared_fault(&self) -> bool {
+        // Who had nothing to be told is well: the app has accepted what was sent last.
+        let done = self.accepted + self.not_accepted + self.not_needed;
+        done >= SHARED_FAULT_TENANTS && self.not_accepted * 100 > done * SHARED_FAULT_PERCENT
+    }
+
     fn with(mut self, id: &TenantId, outcome: Result<Outcome, StoreError>) -> Self {
         match outcome {
             Ok(Outcome::Done(done)) => {
@@ -352,12 +361,15 @@ impl Summary {
                 self.not_alive += done.not_alive;
                 self.held += done.held;
                 self.tenants_held += usize::from(done.held > 0);
-                if done.answer.as_ref().is_some_and(Answer::is_acceptance) {
-                    self.accepted += 1;
-                } else {
-                    self.not_accepted += 1;
+                match done.told {
+                    Told::Answered(answer) if answer.is_acceptance() => self.accepted += 1,
+                    Told::Answered(answer) => {
+                        self.not_accepted += 1;
+                        self.refused += usize::from(answer.is_refusal());
+                    }
+                    Told::NotSent => self.not_accepted += 1,
+                    Told::NotNeeded => self.not_needed += 1,
                 }
-                self.refused += usize::from(done.answer.as_ref().is_some_and(Answer::is_refusal));
                 self.hopeless.extend(done.give_up.map(|services| (id.clone(), services)));
             }
             Ok(Outcome::Overtaken | Outcome::Nothing) => self.passed_over += 1,
@@ -384,6 +396,7 @@ mod tests {
             issuer: String::new(),
             triggers: TriggerRule { hosts: vec![], allow_loopback: false },
             period: Period::from_minutes(minutes).unwrap(),
+            callback_mode: CallbackMode::EveryTick,
             tenants_per_invocation: 2_500,
             spread_percent,
             confirm_after: vec![],
@@ -398,5 +411,21 @@ mod tests {
         assert_eq!(millis(5, 20, 6_000), 10);
         assert_eq!(millis(1, 20, 2_500), 4);
         assert_eq!(millis(5, 0, 2_500), 0);
+    }
+
+    #[test]
+    fn a_fault_is_shared_when_more_than_a_fifth_of_all_tenants_have_it_also_of_those_with_nothing_to_hear() {
+        for (accepted, not_accepted, not_needed, is_shared) in [
+            (0, 4, 0, false),
+            (0, 5, 0, true),
+            (4, 1, 0, false),
+            (3, 2, 0, true),
+            // Who fails is told at every tick, who is well once an hour.
+            (1, 10, 39, false),
+            (1, 10, 38, true),
+        ] {
+            let summary = Summary { accepted, not_accepted, not_needed, ..Summary::default() };
+            assert_eq!(summary.has_shared_fault(), is_shared, "{summary:?}");
+        }
     }
 }

@@ -17,10 +17,9 @@ async fn main() -> Result<(), Error> {
     telemetry::init(&LogConfig::from_env());
     let config = CheckServicesConfig::from_env()?;
     let aws = aws::settings().await;
-    let wrapping_key = WrappingKey::new(aws_sdk_kms::Client::new(&aws), config.wrapping_key_id);
     let check_services = CheckServices {
         store: DynamoStore::new(aws_sdk_dynamodb::Client::new(&aws), config.table),
-        keys: KeyCache::new(wrapping_key),
+        keys: KeyCache::new(WrappingKey::new(aws_sdk_kms::Client::new(&aws), config.wrapping_key_id)),
         callbacks: HttpCallbacks::new()?,
         probe: HttpProbe::new(config.policy, Limits::default(), SystemClock)?,
         bus: EventBus::new(aws_sdk_eventbridge::Client::new(&aws), config.bus),
@@ -30,6 +29,7 @@ async fn main() -> Result<(), Error> {
             issuer: config.backend_url,
             triggers: config.triggers,
             period: config.period,
+            callback_mode: config.callback_mode,
             tenants_per_invocation: config.tenants_per_invocation,
             spread_percent: config.spread_percent,
             confirm_after: CONFIRM_AFTER.to_vec(),

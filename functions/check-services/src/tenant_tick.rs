@@ -28,6 +28,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::bus::Publish;
 use crate::event::StatusChanged;
+use crate::news;
 use crate::vantage::Vantage;
 use crate::{CheckServices, Round};
 
@@ -37,6 +38,9 @@ const PROBING_TIME: Duration = Duration::from_mins(2);
 
 /// How much of a tenant's time is kept for committing and telling.
 const CALLBACK_TIME: Duration = Duration::from_secs(15);
+
+/// A suspended tenant has one tick in so long.
+const SUSPENDED_CYCLE: SignedDuration = SignedDuration::from_hours(24);
 
 /// A trigger that answers 404 or 410 for so long is gone.
 const GONE_FOR: SignedDuration = SignedDuration::from_hours(24);
@@ -57,8 +61,8 @@ pub enum Outcome {
 /// A tenant whose tick is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
-    /// The app's answer; `None` when the update could not be signed or may not be sent. The next tick carries it.
-    pub answer: Option<Answer>,
+    /// What the app was told.
+    pub told: Told,
     /// Checks that found a service alive.
     pub alive: usize,
     /// Checks that did not.
@@ -69,6 +73,17 @@ pub struct Done {
     pub held: usize,
     /// Whether the tenant has failed for so long that it is to be suspended, with its services.
     pub give_up: Option<Vec<ServiceId>>,
+}
+
+/// Whether an app was told of a tick.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// The update was sent.
+    Answered(Answer),
+    /// It could not be signed or may not be sent. The next tick carries it.
+    NotSent,
+    /// There was nothing to tell.
+    NotNeeded,
 }
 
 /// What a tick saw of one tenant's services.
@@ -112,7 +127,7 @@ where
             return Ok(Outcome::Overtaken);
         }
         let suspended = watched.tenant.status == TenantStatus::Suspended;
-        if suspended && !self.is_due_today(id, tick) {
+        if suspended && tick.turn_from(id.seed(), SUSPENDED_CYCLE, self.settings.period) != tick {
             return Ok(Outcome::Nothing);
         }
 
@@ -122,35 +137,34 @@ where
             let until = (Instant::now() + PROBING_TIME).min(end - CALLBACK_TIME);
             self.observe_all(id, &watched, &round.vantage, until).await
         };
-        let state =
+        let mut state =
             status::advance(&watched.state, tick, &watched.services, &seen.observations, &seen.doubted);
+        let (mode, period) = (self.settings.callback_mode, self.settings.period);
+        let is_due = news::is_due(mode, &watched, &state, tick, period);
+        if is_due {
+            state.quiet_until = news::quiet_until(mode, &watched.tenant, tick, period);
+        }
         if self.store.commit(id, watched.state.last_tick, &state).await? == Committed::Overtaken {
             tracing::info!(tenant.id = %id, %tick, "another invocation has this tick");
             return Ok(Outcome::Overtaken);
         }
-        let (sent, ()) = join(
-            self.send(id, &watched, &state, &seen, tick, end),
-            self.announce(id, &watched, &state, tick),
-        )
-        .await;
-        let (answer, give_up) = sent.map_or((None, None), |(answer, give_up)| (Some(answer), give_up));
+        let tell = async {
+            if is_due {
+                return self.send(id, &watched, &state, &seen, tick, end).await;
+            }
+            log_checked(id, tick, &state, &seen, "NOT_NEEDED", 0);
+            (Told::NotNeeded, None)
+        };
+        let ((told, give_up), ()) = join(tell, self.announce(id, &watched, &state, tick)).await;
         let not_alive = seen.not_alive();
         Ok(Outcome::Done(Done {
-            answer,
+            told,
             alive: seen.observations.len() - not_alive,
             not_alive,
             services: state.services.len(),
             held: seen.held(&state),
             give_up,
         }))
-    }
-
-    /// A suspended tenant's one tick a day, spread over the day.
-    fn is_due_today(&self, id: &TenantId, tick: Tick) -> bool {
-        let period = self.settings.period.duration().as_secs();
-        let slots = 86_400 / period;
-        let slot = tick.as_second().div_euclid(period).rem_euclid(slots);
-        u64::try_from(slot).ok() == id.seed().checked_rem(slots.unsigned_abs())
     }
 
     async fn observe_all(
@@ -245,17 +259,19 @@ where
         seen: &Seen,
         tick: Tick,
         end: Instant,
-    ) -> Option<(Answer, Option<Vec<ServiceId>>)> {
+    ) -> (Told, Option<Vec<ServiceId>>) {
         let tenant = &watched.tenant;
         if self.settings.triggers.parse(tenant.trigger_url.as_str()).is_err() {
             tracing::error!(tenant.id = %id, %tick, "the stored trigger is not allowed (any more); nothing is sent there");
-            return None;
+            self.carry(id, watched, state, tick).await;
+            return (Told::NotSent, None);
         }
         let (token, body) = match self.sign(id, watched, state, seen, tick).await {
             Ok(signed) => signed,
             Err(error) => {
                 tracing::error!(tenant.id = %id, %tick, error = %Chain(&error), "the update could not be signed; the next tick carries it");
-                return None;
+                self.carry(id, watched, state, tick).await;
+                return (Told::NotSent, None);
             }
         };
         let left = end.saturating_duration_since(Instant::now());
@@ -263,17 +279,7 @@ where
         let (answer, attempts) =
             deliver(&self.callbacks, &tenant.trigger_url, &token, &body, patience, id.seed()).await;
 
-        tracing::info!(
-            tenant.id = %id,
-            %tick,
-            services = state.services.len(),
-            services.not_alive = seen.not_alive(),
-            services.held = seen.held(state),
-            transitions = state.transitions.len(),
-            callback.answer = answer.name(),
-            callback.attempts = attempts,
-            "tenant checked"
-        );
+        log_checked(id, tick, state, seen, answer.name(), attempts);
         let give_up = match self.settle(id, watched, state, tick, &answer).await {
             Ok(give_up) => {
                 give_up.then(|| watched.services.iter().map(|service| service.id.clone()).collect())
@@ -284,7 +290,19 @@ where
                 None
             }
         };
-        Some((answer, give_up))
+        (Told::Answered(answer), give_up)
+    }
+
+    /// What was not sent is sent at the next tick, also to an app that may wait for its heartbeat.
+    async fn carry(&self, id: &TenantId, watched: &Watched, state: &State, tick: Tick) {
+        if state.quiet_until.is_none() || watched.deliveries != Deliveries::default() {
+            return;
+        }
+        let now = whole_seconds(self.clock.now());
+        let deliveries = Deliveries { failing_since: Some(now), gone_since: None };
+        if let Err(error) = self.store.record_deliveries(id, deliveries).await {
+            tracing::error!(tenant.id = %id, %tick, error = %Chain(&error), "that nothing was sent could not be stored");
+        }
     }
 
     /// Publishes this tick's transitions for whoever listens on the bus. Best effort: the Forge app is told by UPDATE.
@@ -328,6 +346,9 @@ where
             tenant_id: id,
             sent_at: now,
             tick,
+            next_update_by: state
+                .quiet_until
+                .map(|until| news::next_update_by(now, tick, until, self.settings.period)),
             missed_ticks: watched
                 .state
                 .last_tick
@@ -425,6 +446,21 @@ where
             }
         }
     }
+}
+
+/// A tenant's one line per tick.
+fn log_checked(id: &TenantId, tick: Tick, state: &State, seen: &Seen, answer: &str, attempts: u32) {
+    tracing::info!(
+        tenant.id = %id,
+        %tick,
+        services = state.services.len(),
+        services.not_alive = seen.not_alive(),
+        services.held = seen.held(state),
+        transitions = state.transitions.len(),
+        callback.answer = answer,
+        callback.attempts = attempts,
+        "tenant checked"
+    );
 }
 
 fn after_failure(before: Deliveries, answer: &Answer, now: Timestamp) -> Deliveries {

@@ -141,6 +141,14 @@ def test_alarms_follow_the_period_of_the_checks():
         assert RESOURCES[f"{name}Alarm"]["Properties"]["Period"] == seconds
 
 
+def test_the_app_is_told_at_every_tick_unless_asked_otherwise():
+    # The values that shared/src/config.rs reads.
+    parameter = load_template()["Parameters"]["CallbackMode"]
+    assert (parameter["Default"], parameter["AllowedValues"]) == ("every-tick", ["every-tick", "on-change"])
+    variables = RESOURCES["CheckServicesFunction"]["Properties"]["Environment"]["Variables"]
+    assert variables["CALLBACK_MODE"] == {"Ref": "CallbackMode"}
+
+
 def test_no_log_level_hides_the_metrics():
     # Lambda takes a line without a level, as metrics are, for INFO.
     assert load_template()["Parameters"]["LogLevel"]["AllowedValues"] == ["TRACE", "DEBUG", "INFO"]

@@ -70,6 +70,10 @@ pub struct Update<'a> {
     /// How many ticks before this one did not check the tenant; absent when the last one did.
     #[serde(skip_serializing_if = "is_zero")]
     pub missed_ticks: u32,
+    /// When the next update is due at the latest, for an app that is told of changes only; absent when one follows at
+    /// every tick.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_update_by: Option<Timestamp>,
     /// Every service: one that is absent is gone.
     pub services: Vec<UpdatedService<'a>>,
     /// Transitions not yet acknowledged, oldest first.

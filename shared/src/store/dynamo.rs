@@ -96,6 +96,7 @@ struct StateRecord {
     services: BTreeMap<ServiceId, StateEntry>,
     transitions: Vec<Transition>,
     transitions_dropped: u32,
+    quiet_until: Option<Tick>,
     failing_since: Option<Timestamp>,
     gone_since: Option<Timestamp>,
 }
@@ -497,26 +498,35 @@ impl Checks for DynamoStore {
         found: Option<Tick>,
         state: &State,
     ) -> Result<Committed, StoreError> {
-        const SET: &str = "SET lastTick = :tick, services = :services, transitions = :transitions, \
-                           transitionsDropped = :dropped";
+        let mut set = "SET lastTick = :tick, services = :services, transitions = :transitions, \
+                       transitionsDropped = :dropped"
+            .to_owned();
+        let mut remove = Vec::new();
         // Only what a commit owns: the acknowledgement and the delivery record may have been written since the read,
         // which is eventually consistent, and must survive.
         let entries: BTreeMap<&ServiceId, StateEntry> =
             state.services.iter().map(|(id, since)| (id, StateEntry::from(*since))).collect();
-        let update = self
+        let mut update = self
             .client
             .update_item()
             .table_name(&self.table)
             .set_key(Some(Self::key(tenant_pk(tenant), "STATE")))
-            .update_expression(match found {
-                // A suspended tenant's one tick a day is no sign of life: the expiry stays.
-                Some(_) => SET.to_owned(),
-                None => format!("{SET} REMOVE expires_at, ackedTick, failingSince, goneSince"),
-            })
             .expression_attribute_values(":tick", value(&state.last_tick)?)
             .expression_attribute_values(":services", value(&entries)?)
             .expression_attribute_values(":transitions", value(&state.transitions)?)
             .expression_attribute_values(":dropped", value(&state.transitions_dropped)?);
+        if state.quiet_until.is_some() {
+            set.push_str(", quietUntil = :quiet");
+            update = update.expression_attribute_values(":quiet", value(&state.quiet_until)?);
+        } else {
+            remove.push("quietUntil");
+        }
+        if found.is_none() {
+            // A suspended tenant's one tick a day is no sign of life: there the expiry stays.
+            remove.extend(["expires_at", "ackedTick", "failingSince", "goneSince"]);
+        }
+        let remove = if remove.is_empty() { String::new() } else { format!(" REMOVE {}", remove.join(", ")) };
+        let update = update.update_expression(set + &remove);
         let update = match found {
             // Only a STATE that has expired, and that DynamoDB has not deleted yet, is passed over when read.
             None => {
@@ -679,6 +689,7 @@ impl Partition {
             services,
             transitions: record.transitions,
             transitions_dropped: record.transitions_dropped,
+            quiet_until: record.quiet_until,
         };
         Ok((state, Deliveries { failing_since: record.failing_since, gone_since: record.gone_since }))
     }

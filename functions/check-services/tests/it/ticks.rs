@@ -26,6 +26,7 @@ async fn one_signed_update_per_tick_carries_the_whole_state() {
     assert_eq!(body["services"][0]["check"]["attempts"], 1);
     assert_eq!(body["transitions"][0]["from"], "UNKNOWN");
     assert_eq!(body["transitionsDropped"], 0);
+    assert!(body.get("nextUpdateBy").is_none(), "the next tick tells again");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use check_services::{CheckServices, Settings, Summary};
 use jiff::Timestamp;
 use shared::callback::http::HttpCallbacks;
 use shared::clock::Clock as _;
+use shared::config::CallbackMode;
 use shared::id::{Owner, ServiceId};
 use shared::key::kms::WrappingKey;
 use shared::key::{KeyContext, MakeKey as _, PublicKey, Sign as _};
@@ -115,6 +116,7 @@ impl World {
                 issuer: BACKEND_URL.to_owned(),
                 triggers: TriggerRule { hosts: vec![], allow_loopback: true },
                 period: Period::from_minutes(5).unwrap(),
+                callback_mode: CallbackMode::EveryTick,
                 tenants_per_invocation: 2_500,
                 spread_percent: 20,
                 confirm_after: vec![Duration::from_millis(1); 2],

@@ -33,6 +33,17 @@ async fn every_path_is_logged_and_no_secret_is() {
         world.next_tick(&function).await;
         assert!(log.text().contains(message), "{message} is missing:\n{}", log.text());
     }
+    // An app that accepts again is told twice, then once an hour.
+    world.app.answer_always(ACCEPTED);
+    function.settings.callback_mode = shared::config::CallbackMode::OnChange;
+    for _ in 0..4 {
+        world.next_tick(&function).await;
+    }
+    let is_quiet = |line: &str| line.contains("tenant checked") && line.contains("NOT_NEEDED");
+    assert!(log.text().lines().any(is_quiet), "a quiet tick has its line:\n{}", log.text());
+    function.settings.callback_mode = shared::config::CallbackMode::EveryTick;
+    world.app.answer_always(Reply::Platform(404));
+    world.next_tick(&function).await;
     *world.bus.deaf.lock().unwrap() = true;
     world.target.answer(200);
     world.next_tick(&function).await;

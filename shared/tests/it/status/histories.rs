@@ -291,6 +291,7 @@ proptest! {
                 at: tick(*at).start(), reason: "status".to_owned(),
             }).collect(),
             transitions_dropped: dropped,
+            quiet_until: None,
         };
         let step = Step { events: events[..rules.len()].to_vec(), accepted: false, missed: 600 };
         let (tick, services, observations, doubted) = play.arrange(&step);
