@@ -228,6 +228,8 @@ class Callbacks:
         add("a registration", "Valid", "accepted", "REGISTER")
         add("60 s ahead", "Valid", "accepted", claims={"iat": NOW + 60, "exp": NOW + 360})
         add("59 s past its end", "Valid", "accepted", claims={"iat": NOW - 359, "exp": NOW - 59})
+        quiet = self.body("UPDATE", nextUpdateBy="2026-11-22T11:10:10Z")
+        add("an update that says when the next one is due", "Valid", "accepted", body=quiet)
         add("an unknown header member", "Valid", "accepted", header={"note": "x"})
 
         add("the typ of a hand-off", "Header", "type", header={"typ": "forge-handoff+jwt"})

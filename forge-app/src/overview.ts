@@ -15,6 +15,8 @@ export interface Overview {
   readonly transitions: readonly Transition[];
   /** When the last report came in; before the first one, the oldest registration that waits for it. */
   readonly heardAt?: number | undefined;
+  /** When the next report is due at the latest, if the last one said so; else one follows at every tick. */
+  readonly nextUpdateBy?: number | undefined;
   /** The tick of the last report. */
   readonly tick?: number | undefined;
 }
@@ -34,6 +36,7 @@ export async function readOverview(): Promise<Overview> {
     owners: trust.owners,
     transitions: report?.transitions ?? [],
     heardAt: report?.receivedAt ?? oldest(trust.registered),
+    nextUpdateBy: report?.nextUpdateBy,
     tick: report?.tick,
   };
 }

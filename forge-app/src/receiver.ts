@@ -203,7 +203,7 @@ function withOwner(owners: Readonly<Record<string, string>>, id: string, account
 async function update(callback: VerifiedCallback, trust: Trust, keys: readonly TrustedKey[], scene: Scene): Promise<Decision> {
   const { claims, kid } = callback;
   const nowS = Math.floor(scene.now.getTime() / 1000);
-  const { tick, services, transitions } = parseUpdate(callback.body);
+  const { tick, nextUpdateBy, services, transitions } = parseUpdate(callback.body);
   if (tick > nowS + MAX_TICK_LEAD_S) throw new MalformedField('tick');
 
   const stored = await readReport();
@@ -220,6 +220,7 @@ async function update(callback: VerifiedCallback, trust: Trust, keys: readonly T
     tick,
     bodyHash: claims.body_sha256,
     receivedAt: nowS,
+    nextUpdateBy,
     services,
     transitions: newestFirst(transitions, last?.transitions ?? []),
   });

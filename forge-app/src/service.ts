@@ -38,6 +38,8 @@ export interface Transition {
 export interface Update {
   /** Seconds since 1970. */
   readonly tick: number;
+  /** Seconds since 1970 when the next one is due at the latest; absent when one follows at every tick. */
+  readonly nextUpdateBy?: number | undefined;
   readonly services: readonly Service[];
   readonly transitions: readonly Transition[];
   readonly transitionsDropped: number;
@@ -54,11 +56,17 @@ type Fields = Readonly<Record<string, unknown>>;
 
 const MAX_SERVICES = 200;
 const MAX_TRANSITIONS = 100;
+/** However long a backend means to be quiet: what is shown counts for no longer than this after its tick, in seconds. */
+const MAX_QUIET_S = 86_400;
 
 /** @throws MalformedField */
 export function parseUpdate(body: Fields): Update {
+  const tick = instant(body, 'tick');
+  const nextUpdateBy = optional(body, 'nextUpdateBy', instant);
+  if (nextUpdateBy !== undefined && (nextUpdateBy <= tick || nextUpdateBy > tick + MAX_QUIET_S)) throw new MalformedField('nextUpdateBy');
   return {
-    tick: instant(body, 'tick'),
+    tick,
+    nextUpdateBy,
     services: list(body, 'services', MAX_SERVICES).map(parseService),
     transitions: list(body, 'transitions', MAX_TRANSITIONS).map(parseTransition),
     transitionsDropped: optional(body, 'transitionsDropped', count) ?? 0,

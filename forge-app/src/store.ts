@@ -47,6 +47,8 @@ export interface Report {
   readonly bodyHash: string;
   /** Seconds since 1970. */
   readonly receivedAt: number;
+  /** Seconds since 1970 when the next report is due at the latest; absent when one follows at every tick. */
+  readonly nextUpdateBy?: number | undefined;
   readonly services: readonly Service[];
   /** Newest first. */
   readonly transitions: readonly Transition[];
@@ -80,6 +82,8 @@ interface StoredReport {
   tick: number;
   hash: string;
   at: number;
+  /** Absent in most reports, and in those of before it was known. */
+  next?: number | undefined;
   services: StoredService[];
   transitions: StoredTransition[];
 }
@@ -134,6 +138,7 @@ export async function writeReport(report: Report): Promise<boolean> {
     tick: report.tick,
     hash: report.bodyHash,
     at: report.receivedAt,
+    ...(report.nextUpdateBy !== undefined && { next: report.nextUpdateBy }),
     services: report.services.map(pack),
     transitions: report.transitions.map((t) => [t.tick, t.serviceId, t.from, t.to, t.at, t.reason]),
   };
@@ -175,6 +180,7 @@ function openReport(stored: StoredReport): Report {
     tick: stored.tick,
     bodyHash: stored.hash,
     receivedAt: stored.at,
+    nextUpdateBy: stored.next,
     services: stored.services.map(unpack),
     transitions: stored.transitions.map(([tick, serviceId, from, to, at, reason]) => ({ tick, serviceId, from, to, at, reason })),
   };

@@ -199,6 +199,9 @@ describe('UPDATE', () => {
   it.each([
     ['a tick of tomorrow', { tick: '2026-11-23T10:05:00Z' }],
     ['a tick with milliseconds', { tick: '2026-11-22T10:05:00.000Z' }],
+    ['a next report that is due before this one', { nextUpdateBy: '2026-11-22T10:05:00Z' }],
+    ['a next report in more than a day', { nextUpdateBy: '2026-11-23T10:05:01Z' }],
+    ['a next report that is due in seconds', { nextUpdateBy: 3900 }],
     ['no services', { services: undefined }],
     ['a service without a name', { services: [service({ name: '' })] }],
     ['a service id of another form', { services: [service({ id: '../../report' })] }],
@@ -248,6 +251,42 @@ describe('silence', () => {
     site.wait(1200);
     const second = service({ id: 'eeeeffffgggghhhh', name: 'Blog', owner: site.owner });
     expect(await site.receive(backend.register(site, await site.handoff(), { body: { service: second } }))).toBe('ACCEPTED');
+    expect(await silent()).toBe(true);
+  });
+
+  it('of a backend that tells changes only begins when the report is late that it announced', async () => {
+    await registered();
+    const nextUpdateBy = '2026-11-22T11:10:12Z';
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { body: { nextUpdateBy } }))).toBe('ACCEPTED');
+    expect((await readOverview()).nextUpdateBy).toBe(Date.parse(nextUpdateBy) / 1000);
+    site.wait(3900);
+    expect(await silent()).toBe(false);
+    site.wait(62);
+    expect(await silent()).toBe(false);
+    site.wait(1);
+    expect(await silent()).toBe(true);
+    const second = service({ id: 'eeeeffffgggghhhh', name: 'Blog', owner: site.owner });
+    expect(await site.receive(backend.register(site, await site.handoff(), { body: { service: second } }))).toBe('ACCEPTED');
+    expect(await silent()).toBe(true);
+  });
+
+  it('is measured by ticks again as soon as a report announces none', async () => {
+    await registered();
+    await site.receive(backend.update(site, '2026-11-22T10:00:00Z', { body: { nextUpdateBy: '2026-11-22T11:05:12Z' } }));
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z'))).toBe('ACCEPTED');
+    expect((await readOverview()).nextUpdateBy).toBeUndefined();
+    site.wait(660);
+    expect(await silent()).toBe(false);
+    site.wait(1);
+    expect(await silent()).toBe(true);
+  });
+
+  it('is never put off for longer than a day, whatever is announced', async () => {
+    await registered();
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { body: { nextUpdateBy: '2026-11-23T10:05:00Z' } }))).toBe('ACCEPTED');
+    site.wait(86_400);
+    expect(await silent()).toBe(false);
+    site.wait(60);
     expect(await silent()).toBe(true);
   });
 });

@@ -5,7 +5,7 @@ import { addService, readNames, readPage } from './bridge';
 import { RecentChanges } from './changes';
 import { ServicesTable } from './services';
 import { isSilent } from './silence';
-import { duration } from './time';
+import { atTime, duration, iso } from './time';
 
 const REFRESH_MS = 15_000;
 
@@ -83,7 +83,10 @@ function Monitor({ data, now, names, refreshFailed }: {
       {refreshFailed && <p className="message warning" role="status">This page could not be refreshed. What you see may be out of date; it tries again by itself.</p>}
       {silent && overview.heardAt !== undefined && (
         <div className="message error" role="alert">
-          <p><strong>The backend is silent.</strong> Nothing was heard for {duration(now - overview.heardAt)}; a report is due every {checkEveryMinutes} min.</p>
+          <p>
+            <strong>The backend is silent.</strong> Nothing was heard for {duration(now - overview.heardAt)};{' '}
+            {overview.nextUpdateBy === undefined ? `a report is due every ${String(checkEveryMinutes)} min.` : `a report was due ${duration(now - overview.nextUpdateBy)} ago.`}
+          </p>
           <p>Whether the services below are up is not known.</p>
         </div>
       )}
@@ -97,7 +100,8 @@ function Monitor({ data, now, names, refreshFailed }: {
           <p className="subtle">
             {overview.services.length} {overview.services.length === 1 ? 'service' : 'services'}
             {!silent && `, ${String(down)} down`}
-            {overview.heardAt !== undefined && `, updated ${duration(now - overview.heardAt)} ago`}
+            {overview.heardAt !== undefined && `, ${overview.nextUpdateBy === undefined ? 'updated' : 'last report'} ${duration(now - overview.heardAt)} ago`}
+            {!silent && overview.nextUpdateBy !== undefined && <Quiet until={overview.nextUpdateBy} checkEveryMinutes={checkEveryMinutes} />}
           </p>
           <ServicesTable overview={overview} names={names} now={now} silent={silent} />
           <h2>Recent changes</h2>
@@ -105,6 +109,16 @@ function Monitor({ data, now, names, refreshFailed }: {
         </>
       )}
     </main>
+  );
+}
+
+/** What no news means when the backend tells changes only. */
+function Quiet({ until, checkEveryMinutes }: { readonly until: number; readonly checkEveryMinutes: number }) {
+  return (
+    <>
+      . Checked every {checkEveryMinutes} min; a change is reported at once, otherwise the next report is due by{' '}
+      <time dateTime={iso(until)}>{atTime(until)}</time>.
+    </>
   );
 }
 

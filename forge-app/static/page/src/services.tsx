@@ -14,19 +14,20 @@ interface Props {
   readonly silent: boolean;
 }
 
-/** What is down comes first; then by name. */
+/** What is down comes first; then by name. A backend that tells changes only has checked since: its last check is not known. */
 export function ServicesTable({ overview, names, now, silent }: Props) {
   const services = [...overview.services].sort((a, b) => ORDER.indexOf(a.status) - ORDER.indexOf(b.status) || a.name.localeCompare(b.name));
   const ownerOf = ({ id }: Service) => {
     const account = overview.owners[id];
     return account === undefined ? '–' : (names.get(account) ?? 'Unknown person');
   };
+  const checkTitle = overview.nextUpdateBy === undefined ? 'Last check' : 'Reported check';
   // Roles are named because the narrow layout turns the table into blocks, which would take them away.
   return (
     <table role="table" aria-label="Services">
       <thead role="rowgroup">
         <tr role="row">
-          {['Service', 'Status', 'Since', 'Last check', 'Response', 'Certificate', 'Added by'].map((title) => (
+          {['Service', 'Status', 'Since', checkTitle, 'Response', 'Certificate', 'Added by'].map((title) => (
             <th key={title} role="columnheader" scope="col">{title}</th>
           ))}
         </tr>
@@ -40,7 +41,7 @@ export function ServicesTable({ overview, names, now, silent }: Props) {
             </td>
             <td role="cell" data-label="Status"><div><StatusWord service={service} silent={silent} /></div></td>
             <td role="cell" data-label="Since"><Moment at={service.since} now={now} /></td>
-            <td role="cell" data-label="Last check"><Moment at={service.check?.checkedAt} now={now} suffix=" ago" /></td>
+            <td role="cell" data-label={checkTitle}><Moment at={service.check?.checkedAt} now={now} suffix=" ago" /></td>
             <td role="cell" data-label="Response"><Response check={service.check} /></td>
             <td role="cell" data-label="Certificate"><Certificate endsAt={service.check?.certificateExpiresAt} now={now} /></td>
             <td role="cell" data-label="Added by"><div>{ownerOf(service)}</div></td>

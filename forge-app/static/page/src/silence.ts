@@ -6,10 +6,12 @@ const SILENT_AFTER_TICKS = 2;
 const DELIVERY_S = 60;
 
 /**
- * Whether the backend has been silent for so long that its last word says nothing about now.
+ * Whether the backend has been silent for so long that its last word says nothing about now. One that tells changes
+ * only says itself until when it may be quiet; any other one is heard at every tick.
  *
  * @param now the server's clock, seconds since 1970
  */
-export function isSilent({ heardAt }: Overview, now: number, checkEveryMinutes: number): boolean {
-  return heardAt !== undefined && now - heardAt > SILENT_AFTER_TICKS * checkEveryMinutes * 60 + DELIVERY_S;
+export function isSilent({ heardAt, nextUpdateBy }: Overview, now: number, checkEveryMinutes: number): boolean {
+  if (heardAt === undefined) return false;
+  return now - DELIVERY_S > (nextUpdateBy ?? heardAt + SILENT_AFTER_TICKS * checkEveryMinutes * 60);
 }

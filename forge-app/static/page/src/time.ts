@@ -3,10 +3,16 @@
 const DAY_S = 86_400;
 
 const moment = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
+const time = new Intl.DateTimeFormat(undefined, { timeStyle: 'short' });
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium' });
 
 export function atMoment(seconds: number): string {
   return moment.format(seconds * 1000);
+}
+
+/** For moments within a day. */
+export function atTime(seconds: number): string {
+  return time.format(seconds * 1000);
 }
 
 export function onDay(seconds: number): string {

@@ -56,8 +56,12 @@ const mixed = data(
   { transitions: [down, { ...down, tick: NOW - 9000, serviceId: 'gone', from: 'DOWN', to: 'ALIVE', at: NOW - 8990, reason: 'ok' }] },
 );
 
+const old = { checkedAt: NOW - 2420, responseTimeMs: 84, attempts: 1, httpStatus: 200, certificateExpiresAt: NOW + 69 * 86_400 };
+
 const states: [name: string, answer: PageData | 'failure', text: string][] = [
   ['services', mixed, '5 services, 1 down, updated 18 s ago'],
+  ['quiet', data([service(1, { check: old }), service(2, { check: old })], { heardAt: NOW - 2418, nextUpdateBy: NOW + 1482 }), '2 services, 0 down, last report 40 min ago. Checked every 5 min; a change is reported at once'],
+  ['late', data([service(1)], { heardAt: NOW - 4018, nextUpdateBy: NOW - 118 }), 'Nothing was heard for 1 h; a report was due 1 min ago.'],
   ['empty', data([], { registered: false, heardAt: undefined, tick: undefined }), 'No service is monitored yet'],
   ['silent', data([service(1)], { heardAt: NOW - 700 }), 'The backend is silent.'],
   ['error', 'failure', 'The services could not be loaded.'],
@@ -117,6 +121,26 @@ describe('the page', () => {
     await page.getByRole('alert').waitFor();
     expect(await page.getByRole('row').nth(1).innerText()).toMatch(/NO NEWS[^]*was ALIVE/);
     expect(await page.locator('.status-ALIVE').count()).toBe(0);
+    await page.context().close();
+  });
+
+  it('does not call an old check the last one when the backend tells changes only', async () => {
+    const page = await openPage(browser);
+    await show(page, data([service(1, { check: old })], { heardAt: NOW - 2418, nextUpdateBy: NOW - 60 }));
+    await page.getByRole('columnheader', { name: 'Reported check' }).waitFor();
+    expect(await page.getByRole('row').nth(1).innerText()).toMatch(/ALIVE[^]*40 min ago/);
+    expect(await page.getByText('Last check').count()).toBe(0);
+    expect(await page.getByText('updated').count()).toBe(0);
+    expect(await page.getByRole('alert').count()).toBe(0);
+    await page.context().close();
+  });
+
+  it('never shows an old ALIVE of a backend that tells changes only', async () => {
+    const page = await openPage(browser);
+    await show(page, data([service(1)], { heardAt: NOW - 4018, nextUpdateBy: NOW - 61 }));
+    await page.getByRole('alert').waitFor();
+    expect(await page.locator('.status-ALIVE').count()).toBe(0);
+    expect(await page.getByText('a change is reported').count()).toBe(0);
     await page.context().close();
   });
 
