@@ -1,6 +1,5 @@
 """`make test`: every stage that must pass. Nothing is skipped."""
 
-import os
 import shutil
 import sys
 import threading
@@ -8,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+import debian
 import settings
 from aws import LocalAws
 from forge_site import ensure_packages
@@ -60,28 +60,7 @@ class Verification:
 
     def debian_packages(self) -> None:
         # The end-to-end tests watch a real nginx, and walk through a real browser.
-        missing = []
-        if not find_nginx():
-            missing.append("nginx-light")
-        if not Path(os.environ.get("CHROMIUM", "/usr/bin/chromium")).exists():
-            missing.append("chromium")
-        if not missing:
-            return
-        if os.geteuid() != 0:
-            raise Failed(f"missing: sudo apt-get install {' '.join(missing)}")
-        quiet = self.environment | {"DEBIAN_FRONTEND": "noninteractive"}
-        self.run("apt-get", "update", "-qq", environment=quiet)
-        # nginx is wanted as a program, not as the service on port 80 that its package starts. Debian's way to say so:
-        policy = Path("/usr/sbin/policy-rc.d")
-        ours = not policy.exists()
-        if ours:
-            policy.write_text("#!/bin/sh\nexit 101\n")
-            policy.chmod(0o755)
-        try:
-            self.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, environment=quiet)
-        finally:
-            if ours:
-                policy.unlink()
+        debian.install(["nginx", "chromium"], lambda command, more: self.run(*command, environment=self.environment | more))
 
     def npm_packages(self) -> None:
         for folder in (settings.FORGE_APP, settings.FORGE_SITE):
@@ -116,11 +95,6 @@ class Verification:
 
     def pytest(self, marks: str) -> None:
         self.run(PYTHON, "-m", "pytest", "-m", marks, cwd=LOCAL)
-
-
-def find_nginx() -> str | None:
-    """The nginx program; Debian puts it where only root's PATH looks."""
-    return shutil.which("nginx", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 
 
 def main() -> None:
