@@ -139,6 +139,12 @@ class LocalAws:
             raise Failed(f"the local stack lacks {', '.join(missing)}; `make clean-local` starts afresh")
         return {variable: found[resource] for variable, resource in names.items()}
 
+    def create_table(self, name: str) -> None:
+        """The template's table under another name."""
+        properties = load_template()["Resources"]["Table"]["Properties"]
+        wanted = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode")
+        self.client("dynamodb").create_table(TableName=name, **{key: properties[key] for key in wanted})
+
 
 def load_template() -> dict:
     """infra/template.yaml with CloudFormation's short forms (`!Ref x`) as the long ones (`{"Ref": "x"}`)."""

@@ -3,13 +3,13 @@
 import http.server
 import json
 import shutil
-import subprocess
 import threading
 from pathlib import Path
 
 import settings
-from aws import LocalAws, load_template
-from kills.invocation import Invocation
+from aws import LocalAws
+from kills.invocation import KillableInvocation
+from lambda_process import built_binary
 from processes import Processes, free_port
 
 EVENTS = settings.ROOT / "events"
@@ -51,14 +51,11 @@ class Backend:
         self.folder = folder
         environment = settings.build_environment()
         processes.run("cargo build", ["cargo", "build", "--workspace", "--bins"], environment, settings.ROOT)
-        metadata = ["cargo", "metadata", "--no-deps", "--format-version", "1"]
-        text = subprocess.run(metadata, env=environment, cwd=settings.ROOT, check=True, capture_output=True, text=True).stdout
-        built = Path(json.loads(text)["target_directory"]) / settings.host_triple() / "debug"
         # Copies, so that a build meanwhile changes nothing.
         self.binaries = folder / "functions"
         self.binaries.mkdir()
         for function in ("register", "add-service", "check-services"):
-            shutil.copy2(built / function, self.binaries)
+            shutil.copy2(built_binary(environment, function, "debug"), self.binaries)
         self.aws = LocalAws(processes, folder, free_port(), keep_state=False)
         self.aws.start()
         state = self.aws.create_state()
@@ -88,19 +85,13 @@ class Backend:
         }
         jwks = self.ask("register", json.loads((EVENTS / "register" / "jwks.json").read_text()), {})["body"].encode()
 
-    def start(self, function: str, event: dict, changes: dict[str, str]) -> Invocation:
+    def start(self, function: str, event: dict, changes: dict[str, str]) -> KillableInvocation:
         log = self.folder / f"{function}.log"
-        return Invocation(self.binaries / function, self.environment | changes, event, log)
+        return KillableInvocation(self.binaries / function, self.environment | changes, event, log)
 
     def ask(self, function: str, event: dict, changes: dict[str, str]) -> dict:
         with self.start(function, event, changes) as invocation:
             return invocation.answer()
-
-    def create_table(self, name: str) -> None:
-        """The template's table under another name."""
-        properties = load_template()["Resources"]["Table"]["Properties"]
-        wanted = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode")
-        self.tables.create_table(TableName=name, **{key: properties[key] for key in wanted})
 
     def state(self, table: str, tenant: str) -> dict:
         """The tenant's STATE item as plain text values."""

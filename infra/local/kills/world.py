@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from forge_site import ForgeSite
 from kills.backend import EVENTS, PERIOD_S, Backend, Targets
 from kills.gate import Gate, Moment
-from kills.invocation import FunctionFailed, Invocation
+from kills.invocation import KillableInvocation
 from kills.plan import Figures, Plan
+from lambda_process import FunctionFailed
 from processes import Failed, Processes, free_port
 from watch import tick_event
 
@@ -75,7 +76,7 @@ class World:
         self.last_tick = 0
         # How long a run takes without confirmations, as last measured.
         self.quick_s = 1.0
-        backend.create_table(self.table)
+        backend.aws.create_table(self.table)
         self.tenants = []
         for index in range(plan.tenants):
             port = free_port()
@@ -170,7 +171,7 @@ class World:
         text = self.backend.state(self.table, tenant.id).get("lastTick")
         return int(datetime.fromisoformat(text).timestamp()) if text else 0
 
-    def start(self, tick: int) -> Invocation:
+    def start(self, tick: int) -> KillableInvocation:
         self.figures.runs += 1
         return self.backend.start("check-services", tick_event(datetime.fromtimestamp(tick, UTC)), self.changes)
 
