@@ -15,18 +15,23 @@ await build({
   target: 'es2022',
   logLevel: 'warning',
 });
-await build({
-  entryPoints: [here('src/main.ts')],
-  outfile: here('dist/forge-site.mjs'),
-  bundle: true,
-  platform: 'node',
-  format: 'esm',
-  target: 'node20',
-  sourcemap: 'linked',
-  alias: {
-    '@forge/kvs': here('src/platform/kvs.ts'),
-    '@forge/api': here('src/platform/api.ts'),
-    'forge-callback-verifier': here('../../../forge-app/verifier/src/index.ts'),
-  },
-  logLevel: 'warning',
-});
+for (const { entry, outfile, kvs } of [
+  { entry: 'src/main.ts', outfile: 'dist/forge-site.mjs', kvs: 'src/platform/kvs.ts' },
+  { entry: 'src/installations.ts', outfile: 'dist/installations.mjs', kvs: 'src/platform/kvs-per-installation.ts' },
+]) {
+  await build({
+    entryPoints: [here(entry)],
+    outfile: here(outfile),
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    sourcemap: 'linked',
+    alias: {
+      '@forge/kvs': here(kvs),
+      '@forge/api': here('src/platform/api.ts'),
+      'forge-callback-verifier': here('../../../forge-app/verifier/src/index.ts'),
+    },
+    logLevel: 'warning',
+  });
+}

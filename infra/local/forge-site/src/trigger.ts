@@ -11,7 +11,7 @@ import { installed } from './platform/installation';
 const HANDLER_LIMIT_MS = 55_000;
 const MAX_REQUEST_BYTES = 5 * 1024 * 1024;
 
-export async function serveTrigger(request: IncomingMessage, response: ServerResponse, faults: Faults, log: CallbackLog): Promise<void> {
+export async function serveTrigger(request: IncomingMessage, response: ServerResponse, faults: Faults, log: Pick<CallbackLog, 'add'>): Promise<void> {
   const body = await readBody(request, MAX_REQUEST_BYTES);
   if (body === undefined) return answerAsPlatform(response, 413);
 

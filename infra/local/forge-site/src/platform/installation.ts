@@ -1,4 +1,6 @@
-/** The one installation that the stand-in platform runs code for. */
+/** For which installation the stand-in platform runs code. */
+import { AsyncLocalStorage } from 'node:async_hooks';
+
 export interface Installation {
   /** UUID of the site. */
   readonly cloudId: string;
@@ -9,14 +11,21 @@ export interface Installation {
 }
 
 let current: Installation | undefined;
+const running = new AsyncLocalStorage<Installation>();
 
 /** Decides where the app's code runs from now on. */
 export function install(installation: Installation): void {
   current = installation;
 }
 
+/** Runs code of the app for one of several installations; what it awaits runs there as well. */
+export function within<T>(installation: Installation, run: () => T): T {
+  return running.run(installation, run);
+}
+
 /** @throws Error when nothing is installed: code of the app ran outside an invocation */
 export function installed(): Installation {
-  if (current === undefined) throw new Error('Forge runtime not found.');
-  return current;
+  const installation = running.getStore() ?? current;
+  if (installation === undefined) throw new Error('Forge runtime not found.');
+  return installation;
 }

@@ -57,7 +57,7 @@ export interface Operation {
   readonly bytes: number;
 }
 
-class LocalKvs {
+export class LocalKvs {
   private items = new Map<string, Item>();
   private file: string | undefined;
   /** Every call since the last {@link clear}. */
