@@ -1,6 +1,6 @@
 # The commands of this repository. Everything they install goes into .venv-*, node_modules, target and .local.
 .DEFAULT_GOAL := help
-.PHONY: help dev watch test chaos fuzz release bench-start clean-local
+.PHONY: help dev watch test chaos fuzz bench bench-peers load release bench-start clean-local
 
 help:
 	@echo "make dev          the whole system on 127.0.0.1, with a stand-in for a Forge site; Ctrl-C ends it"
@@ -8,11 +8,14 @@ help:
 	@echo "make test         everything that must pass: formats, lints, unit, wire and end-to-end tests"
 	@echo "make chaos        kills check-services 400 times (KILLS=, SEED=); nothing may be lost or told twice"
 	@echo "make fuzz         fuzzes what may be probed, for 300 seconds (FUZZ_SECONDS=)"
+	@echo "make bench        what 1,000 checks cost on their whole way (ROUNDS=)"
+	@echo "make bench-peers  the same targets checked by prometheus-blackbox-exporter, side by side (ROUNDS=)"
+	@echo "make load         rounds of 100, 1,000 and 10,000 services with hostile targets (TENANTS=, SERVICES=, TICKS=)"
 	@echo "make release      builds what AWS would get, and checks that it can run there"
 	@echo "make bench-start  the same, and what a cold start of each function costs"
 	@echo "make clean-local  forgets what the local stack has stored"
 
-dev watch test chaos release bench-start:
+dev watch test chaos bench bench-peers load release bench-start:
 	@python3 infra/local/start.py $@
 
 # Without a sanitizer it runs on stable Rust; there is no unsafe code to watch.

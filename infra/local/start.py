@@ -20,6 +20,9 @@ COMMANDS = {
     "watch": (["watch.py"], ["local", "sam"]),
     "test": (["verify.py"], ["local", "sam", "lint"]),
     "chaos": (["chaos.py"], ["local"]),
+    "bench": (["measure.py", "bench"], ["local"]),
+    "bench-peers": (["measure.py", "bench-peers"], ["local"]),
+    "load": (["measure.py", "load"], ["local"]),
     "release": (["release.py"], ["local", "sam"]),
     "bench-start": (["release.py", "bench"], ["local", "sam"]),
 }

@@ -1,0 +1,1 @@
+"""Measures check-services: `make bench`, `make bench-peers` and `make load`."""
