@@ -91,7 +91,7 @@ class Verification:
         self.run(SAM / "sam", "validate", "--lint")
         self.run(LINT / "cfn-lint", "--config-file", "infra/cfn-lint.yaml")
         self.run(LINT / "checkov", "--config-file", "infra/checkov.yaml", "--file", "infra/template.yaml")
-        self.pytest("not system and not browser and not kills")
+        self.pytest("not system and not browser and not kills and not load")
 
     def pytest(self, marks: str) -> None:
         self.run(PYTHON, "-m", "pytest", "-m", marks, cwd=LOCAL)
@@ -125,6 +125,7 @@ def main() -> None:
                     ("Forge app", lambda: npm(settings.FORGE_APP, *checks, "test:node-versions")),
                     ("Forge site stand-in", lambda: npm(settings.FORGE_SITE, *checks)),
                     ("Page in a browser", lambda: npm(settings.FORGE_SITE, "test:page")),
+                    ("Load test", lambda: pytest("load")),
                 ],
             ]
             with ThreadPoolExecutor(len(lanes)) as executor:
