@@ -111,13 +111,19 @@ impl Queue {
         let most = (self.free / FREE_PER_TURN_HELD).max(1);
         let has_room =
             |address: &IpAddr| self.addresses.get(address).is_none_or(|count| *count < per_address);
-        let (index, _) = self
-            .waiting
-            .iter()
-            .enumerate()
-            .filter(|(_, waiting)| waiting.share.held() < most && waiting.addresses.iter().all(has_room))
-            .min_by_key(|(_, waiting)| waiting.share.held())?;
-        let next = self.waiting.remove(index);
+        let mut first: Option<(usize, usize)> = None;
+        for (index, waiting) in self.waiting.iter().enumerate() {
+            let held = waiting.share.held();
+            // Looked up only for whoever could come first: with thousands waiting this is what a turn costs.
+            let is_poorer = held < first.map_or(most, |(_, least)| least);
+            if is_poorer && waiting.addresses.iter().all(has_room) {
+                first = Some((index, held));
+                if held == 0 {
+                    break;
+                }
+            }
+        }
+        let next = self.waiting.remove(first?.0);
         self.free -= 1;
         next.share.0.fetch_add(1, Ordering::Relaxed);
         for address in &next.addresses {
