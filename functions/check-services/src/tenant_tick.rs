@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::future::{join, ready};
-use futures::stream::FuturesUnordered;
+use futures::stream;
 use jiff::{SignedDuration, Timestamp};
 use shared::callback::http::{Deliver, Patience, deliver};
 use shared::callback::message::{Update, UpdatedService, VERSION};
@@ -31,6 +31,10 @@ use crate::event::StatusChanged;
 use crate::news;
 use crate::vantage::Vantage;
 use crate::{CheckServices, Round};
+
+/// How many services of one tenant are under way at once. No tenant gets more sockets (`probe::turns`), so more would only
+/// take memory.
+const SERVICES_AT_ONCE: usize = 24;
 
 /// How long a tenant's services are probed at most: what fifty services on one host that hangs take, which are asked 16 at
 /// once, each three times for ten seconds. What was not seen by then keeps its status.
@@ -176,8 +180,7 @@ where
     ) -> Seen {
         let share = Share::default();
         let active = watched.services.iter().filter(|service| service.activity == Activity::Active);
-        // All at once: the probe knows how many that may be.
-        active
+        stream::iter(active)
             .map(async |service| {
                 // Out of time is no observation, so no verdict.
                 let observation = self.observe(id, &watched.state, service, vantage, &share);
@@ -196,7 +199,7 @@ where
                 }
                 Some((service.id.clone(), observation, doubted))
             })
-            .collect::<FuturesUnordered<_>>()
+            .buffer_unordered(SERVICES_AT_ONCE)
             .filter_map(ready)
             .fold(Seen::default(), async |mut seen, (service, observation, doubted)| {
                 if doubted {
