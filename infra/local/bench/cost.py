@@ -30,7 +30,7 @@ SERVICES_PER_TENANT = 10
 TENANTS_PER_INVOCATION = 2_500
 SPREAD_S_PER_TENANT = 0.020
 LONGEST_SPREAD_S = 0.20 * PERIOD_S
-CACHED_KEYS = 20_000
+CACHED_KEYS = 100_000
 KEY_RENEWALS_PER_MONTH = 60
 # A hanging target that is found out: three attempts of 5 s, with waits of 2 s and 5 s between them.
 LONGEST_CHECK_S = 22

@@ -131,4 +131,4 @@ def test_a_month_is_computed_from_its_parts():
 def test_keys_that_fit_the_cache_are_renewed_and_others_are_unwrapped_again():
     assert cost.kms_requests(1_000, 1) == pytest.approx(60_000)
     assert cost.kms_requests(10_000, 4) == pytest.approx(60 * 10_000 * 4)
-    assert cost.kms_requests(100_000, 40) == pytest.approx(80_000 * 8640 + 60 * 20_000 * 40)
+    assert cost.kms_requests(180_000, 72) == pytest.approx(80_000 * 8640 + 60 * 100_000 * 72)
