@@ -6,9 +6,10 @@
 use std::error::Error;
 
 use tracing::Subscriber;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::config::LogConfig;
 
@@ -23,17 +24,16 @@ pub fn subscriber<W>(config: &LogConfig, writer: W) -> impl Subscriber + Send + 
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let level = config.level.to_ascii_lowercase();
-    let level =
-        if ["trace", "debug", "info", "warn", "error"].contains(&level.as_str()) { &level } else { "info" };
-    let ours = ["shared", "register", "add_service", "check_services"].map(|name| format!("{name}={level}"));
+    let level: LevelFilter = config.level.parse().unwrap_or(LevelFilter::INFO);
+    let ours = ["shared", "register", "add_service", "check_services"].map(|name| (name, level));
+    let filter = Targets::new().with_default(LevelFilter::WARN).with_targets(ours);
     let layer = fmt::layer().with_target(false).with_writer(writer);
     let layer = if config.plain {
         layer.without_time().boxed()
     } else {
         layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     };
-    tracing_subscriber::registry().with(EnvFilter::new(format!("warn,{}", ours.join(",")))).with(layer)
+    tracing_subscriber::registry().with(filter).with(layer)
 }
 
 /// An error with everything that caused it, in one line: `the store refused: service error: AccessDeniedException`.
