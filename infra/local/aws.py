@@ -146,8 +146,9 @@ class LocalAws:
         self.client("dynamodb").create_table(TableName=name, **{key: properties[key] for key in wanted})
 
 
-def load_template() -> dict:
-    """infra/template.yaml with CloudFormation's short forms (`!Ref x`) as the long ones (`{"Ref": "x"}`)."""
+def load_template(text: str | None = None) -> dict:
+    """A template, infra/template.yaml by default, with CloudFormation's short forms (`!Ref x`) as the long ones
+    (`{"Ref": "x"}`)."""
 
     class Loader(yaml.SafeLoader):
         pass
@@ -162,4 +163,4 @@ def load_template() -> dict:
         return {name: loader.construct_mapping(node, deep=True)}
 
     Loader.add_multi_constructor("!", long_form)
-    return yaml.load(settings.TEMPLATE.read_text(), Loader)
+    return yaml.load(text or settings.TEMPLATE.read_text(), Loader)

@@ -1,7 +1,10 @@
 """The template's promises that no linter knows: who may do what, and what survives a deleted stack."""
 
+import re
+
 import pytest
 
+import settings
 from aws import load_template
 
 RESOURCES = load_template()["Resources"]
@@ -34,6 +37,24 @@ ALLOWED = {
         "KeepFailedEvents": {"sqs:SendMessage"},
     },
 }
+
+
+def references(value) -> set[str]:
+    """The names that a part of a template refers to: parameters, resources, and AWS's own (`AWS::Region`)."""
+    found = set()
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "Ref":
+                found.add(inner)
+            elif key == "Fn::GetAtt":
+                found.add(inner[0])
+            elif key == "Fn::Sub":
+                found |= {name.split(".")[0] for name in re.findall(r"\$\{([^}]+)\}", inner)}
+            else:
+                found |= references(inner)
+    elif isinstance(value, list):
+        found = set().union(*map(references, value))
+    return found
 
 
 def of_type(name: str) -> dict:
@@ -106,6 +127,23 @@ def test_the_wrapping_key_serves_tenant_keys_only():
     (deny,) = denied
     assert deny["Condition"] == {"StringNotEquals": purpose}
     assert {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey*"} <= set(deny["Action"])
+
+
+def test_the_deployment_key_can_be_replaced_as_documented():
+    """The steps of docs/operations.md, done to the text as a person does them."""
+    text = settings.TEMPLATE.read_text()
+    (block,) = re.findall(r"^  DeploymentKey:\n(?:    .*\n)+", text, re.MULTILINE)
+    copied = text.replace(block, block + "\n" + block.replace("DeploymentKey:", "DeploymentKey2:", 1))
+    both = load_template(copied)["Resources"]
+    assert both["DeploymentKey"] == both["DeploymentKey2"] == RESOURCES["DeploymentKey"]
+
+    renamed = load_template(re.sub(r"!(Ref|GetAtt) DeploymentKey\b", r"!\1 DeploymentKey2", copied))
+    parts = [renamed["Resources"], renamed["Outputs"], renamed["Globals"]]
+    named = set().union(*map(references, parts))
+    assert "DeploymentKey" in references([RESOURCES]) and "DeploymentKey" not in named
+    known = set(renamed["Resources"]) | set(renamed["Parameters"])
+    assert {name for name in named if not name.startswith("AWS::")} <= known
+    assert renamed["Resources"]["DeploymentKey"] == RESOURCES["DeploymentKey"]
 
 
 def test_state_outlives_the_stack():
