@@ -71,6 +71,11 @@ class ForgeSite:
                     raise Failed(f"the Forge site made no hand-off (HTTP {error.code}); see {self.log}") from error
                 time.sleep(0.2)
 
+    def fault(self, answer: str) -> None:
+        """Lets the trigger answer the next callback like this, without asking the app."""
+        body = json.dumps({"answer": answer, "times": 1}).encode()
+        urllib.request.urlopen(f"{self.url}/faults", body, timeout=30).close()
+
     def get(self, path: str) -> dict:
         with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as response:
             return json.load(response)

@@ -7,6 +7,8 @@
 use jiff::Timestamp;
 use serde_json::json;
 
+use crate::callback::{Answer, Code};
+
 /// One measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
@@ -42,6 +44,20 @@ pub enum CallbackResult {
     Refused,
     /// No answer of the app's, or one that may change.
     Failed,
+}
+
+impl CallbackResult {
+    /// Of one REGISTER. None when the app refuses the hand-off inside: that is the person's, not the callback's, and is
+    /// counted as a registration that was refused.
+    #[must_use]
+    pub fn of_registration(answer: &Answer) -> Option<Self> {
+        match answer {
+            Answer::App(Code::HandoffInvalid | Code::HandoffUsed) => None,
+            accepted if accepted.is_acceptance() => Some(Self::Accepted),
+            refused if refused.is_refusal() => Some(Self::Refused),
+            _ => Some(Self::Failed),
+        }
+    }
 }
 
 /// See [`Metric::Registrations`].
@@ -128,6 +144,22 @@ fn line(namespace: &str, metric: Metric, value: usize, now: Timestamp) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hand_off_that_is_refused_is_no_fault_of_the_callback() {
+        for (answer, result) in [
+            (Answer::App(Code::Accepted), Some(CallbackResult::Accepted)),
+            (Answer::App(Code::Unauthorized), Some(CallbackResult::Refused)),
+            (Answer::App(Code::KeyConflict), Some(CallbackResult::Refused)),
+            (Answer::App(Code::NotConfigured), Some(CallbackResult::Failed)),
+            (Answer::Platform { status: 404, retry_after: None }, Some(CallbackResult::Failed)),
+            (Answer::Silence, Some(CallbackResult::Failed)),
+            (Answer::App(Code::HandoffInvalid), None),
+            (Answer::App(Code::HandoffUsed), None),
+        ] {
+            assert_eq!(CallbackResult::of_registration(&answer), result, "{answer:?}");
+        }
+    }
 
     #[test]
     fn a_line_is_the_embedded_metric_format() {

@@ -53,7 +53,7 @@ pub struct AddService<S, D, M, K, C> {
     pub clock: C,
     /// Randomness for the `jti` of REGISTER.
     pub nonce: fn() -> Nonce,
-    /// Counts registrations.
+    /// Counts registrations and their callbacks.
     pub metrics: Metrics,
 }
 
@@ -144,6 +144,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
             nonce: self.nonce,
             issuer: &self.handoffs.audience,
             limits: self.limits,
+            metrics: &self.metrics,
         }
     }
 

@@ -13,6 +13,7 @@ use shared::config::ServiceLimits;
 use shared::handoff::{Handoff, HandoffError};
 use shared::id::{ServiceId, TenantId};
 use shared::key::{KeyError, MakeKey, Sign};
+use shared::metrics::{CallbackResult, Metric, Metrics};
 use shared::probe::{Failure, HttpProbe, Observation, Probe as _, Refusal, Share};
 use shared::problem::{FieldError, Problem};
 use shared::service::{Activity, Service};
@@ -74,6 +75,7 @@ pub(crate) struct Registrar<'a, S, D, M, K, C> {
     pub(crate) nonce: fn() -> Nonce,
     pub(crate) issuer: &'a str,
     pub(crate) limits: ServiceLimits,
+    pub(crate) metrics: &'a Metrics,
 }
 
 impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, S, D, M, K, C> {
@@ -259,6 +261,9 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             callback.attempts = attempts,
             "REGISTER sent"
         );
+        if let Some(result) = CallbackResult::of_registration(&answer) {
+            self.metrics.put(Metric::Callbacks(result), 1, self.clock.now());
+        }
         if answer.is_acceptance() { Ok(()) } else { Err(NotAdded::Callback(answer)) }
     }
 }

@@ -20,8 +20,15 @@ def eventually(what: str, seconds: float, action):
     return result
 
 
-def test_registrations_are_counted(stack: Stack):
-    assert stack.metrics("AddServiceLogGroup") == {("Registrations", "accepted"): [1, 1]}
+def test_registrations_and_their_callbacks_are_counted(stack: Stack):
+    accepted = {("Registrations", "accepted"): [1, 1], ("Callbacks", "accepted"): [1, 1]}
+    assert stack.metrics("AddServiceLogGroup") == accepted
+
+    stack.site.fault("UNAUTHORIZED")
+    status, answer = stack.register("Not trusted", f"{stack.nginx.http_url}/not-trusted")
+    assert (status, "does not trust this backend" in answer) == (502, True), answer
+    refused = {("Registrations", "failed"): [1], ("Callbacks", "refused"): [1]}
+    assert stack.metrics("AddServiceLogGroup") == accepted | refused
 
 
 def test_rounds_of_checks_are_counted(stack: Stack):
