@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 
 use data_encoding::BASE64;
 use lambda_http::lambda_runtime::{self, Diagnostic};
-use lambda_http::request::LambdaRequest;
+use lambda_http::request::{LambdaRequest, RequestContext};
 use lambda_http::tower::ServiceExt as _;
-use lambda_http::{Adapter, Error, IntoResponse, LambdaEvent, Request, Service};
+use lambda_http::{Adapter, Error, IntoResponse, LambdaEvent, Request, RequestExt as _, Service};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
@@ -35,6 +35,15 @@ where
 /// The request of an event, read as [`run`] reads it.
 pub fn read(event: &str) -> serde_json::Result<Request> {
     serde_json::from_str(event).map(|Event(request)| request.into())
+}
+
+/// API Gateway's id of a request. The access log has it as well, so that the two can be joined.
+#[must_use]
+pub fn request_id(request: &Request) -> Option<&str> {
+    match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV2(context)) => context.request_id.as_deref(),
+        _ => None,
+    }
 }
 
 /// An event of which `lambda_http` can make a request.

@@ -36,6 +36,11 @@ where
     tracing_subscriber::registry().with(filter).with(layer)
 }
 
+/// Logs why a function cannot start, where its `main` gives up: Lambda itself shows that as plain text at best.
+pub fn cannot_start(error: &(impl Error + 'static)) {
+    tracing::error!(error = %Chain(error), "cannot start");
+}
+
 /// An error with everything that caused it, in one line: `the store refused: service error: AccessDeniedException`.
 #[derive(Debug, Clone, Copy)]
 pub struct Chain<'a>(pub &'a dyn Error);

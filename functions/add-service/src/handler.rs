@@ -10,7 +10,9 @@ use serde_json::json;
 use shared::callback::http::Deliver;
 use shared::clock::{Clock, Nonce};
 use shared::config::ServiceLimits;
+use shared::gateway;
 use shared::handoff::{Handoff, HandoffRule};
+use shared::id::TenantId;
 use shared::key::{MakeKey, Sign};
 use shared::metrics::{Metric, Metrics, RegistrationResult};
 use shared::page;
@@ -77,36 +79,33 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
         if request.method() != Method::POST || !route {
             return response::not_found(format);
         }
+        let request_id = gateway::request_id(&request);
         let (fields, handoff) = match self.read(&request) {
             Ok(read) => read,
-            Err(problem) => {
-                tracing::warn!(
-                    http.status = problem.status,
-                    problem.code = problem.code,
-                    "registration refused"
-                );
+            Err(refused) => {
+                refused.log(request_id, None);
+                let problem = refused.problem;
                 return response::problem(&problem, format, || page::notice(&problem, None));
             }
         };
         let outcome = match fields.validate(&self.policy) {
             Ok(wanted) => {
-                match tokio::time::timeout(TIME_LIMIT, self.registrar().register(&handoff, wanted)).await {
+                let registrar = self.registrar(request_id);
+                match tokio::time::timeout(TIME_LIMIT, registrar.register(&handoff, wanted)).await {
                     Ok(Ok(added)) => Ok(added),
-                    Ok(Err(error)) => Err(Self::report(&handoff, &error)),
+                    Ok(Err(error)) => {
+                        Err(Refused { problem: error.problem(), error: Some(Chain(&error).to_string()) })
+                    }
                     Err(_) => Err(out_of_time()),
                 }
             }
-            Err(problem) => Err(problem),
+            Err(problem) => Err(problem.into()),
         };
         match outcome {
-            Ok(added) => Self::answer(&handoff, &added, format),
-            Err(problem) => {
-                tracing::warn!(
-                    tenant.id = %handoff.tenant_id(),
-                    http.status = problem.status,
-                    problem.code = problem.code,
-                    "registration refused"
-                );
+            Ok(added) => Self::answer(request_id, &handoff, &added, format),
+            Err(refused) => {
+                refused.log(request_id, Some(&handoff.tenant_id()));
+                let problem = refused.problem;
                 response::problem(&problem, format, || {
                     // Only a person who can change something, or send it again, gets the form again.
                     if problem.status == 401 || problem.code == "REFUSED_BY_FORGE" {
@@ -119,22 +118,25 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
         }
     }
 
-    fn read(&self, request: &Request) -> Result<(Fields, Handoff), Problem> {
+    fn read(&self, request: &Request) -> Result<(Fields, Handoff), Refused> {
         // Another site's page must not send our form; browsers that say where a request comes from are believed.
         if request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
             let detail = "Go back to Jira and press “Add service” again.";
-            return Err(Problem::new(403, "CROSS_SITE", "This form was sent from another site", detail));
+            return Err(
+                Problem::new(403, "CROSS_SITE", "This form was sent from another site", detail).into()
+            );
         }
         let fields = Fields::read(request.headers(), request.body())?;
-        let handoff = self.handoffs.read(&fields.handoff_params(), self.clock.now()).map_err(|error| {
-            tracing::warn!(%error, "hand-off refused");
-            error.problem()
-        })?;
+        let handoff = self
+            .handoffs
+            .read(&fields.handoff_params(), self.clock.now())
+            .map_err(|error| Refused { problem: error.problem(), error: Some(error.to_string()) })?;
         Ok((fields, handoff))
     }
 
-    fn registrar(&self) -> Registrar<'_, S, D, M, K, C> {
+    fn registrar<'a>(&'a self, request_id: Option<&'a str>) -> Registrar<'a, S, D, M, K, C> {
         Registrar {
+            request_id,
             store: &self.store,
             deployment_key: &self.deployment_key,
             tenant_keys: &self.tenant_keys,
@@ -148,21 +150,11 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
         }
     }
 
-    fn report(handoff: &Handoff, error: &NotAdded) -> Problem {
-        let problem = error.problem();
-        let tenant_id = handoff.tenant_id();
-        if problem.status >= 500 {
-            tracing::error!(tenant.id = %tenant_id, error = %Chain(error), "registration failed");
-        } else {
-            tracing::warn!(tenant.id = %tenant_id, %error, "registration not carried out");
-        }
-        problem
-    }
-
-    fn answer(handoff: &Handoff, added: &Added, format: Format) -> Response<Body> {
+    fn answer(request_id: Option<&str>, handoff: &Handoff, added: &Added, format: Format) -> Response<Body> {
         let status = if added.is_new { 201 } else { 200 };
         let service = &added.service;
         tracing::info!(
+            request.id = request_id,
             tenant.id = %handoff.tenant_id(),
             service.id = %service.id,
             service.status = ?added.status,
@@ -197,8 +189,49 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
     }
 }
 
-fn out_of_time() -> Problem {
+/// Why there is no registration: what the sender is told, and what is only logged.
+struct Refused {
+    problem: Problem,
+    error: Option<String>,
+}
+
+impl Refused {
+    /// The one line of a request that registered nothing: the sender's mistake, or one that somebody here must look at.
+    fn log(&self, request_id: Option<&str>, tenant_id: Option<&TenantId>) {
+        let Problem { status, code, .. } = self.problem;
+        let tenant_id = tenant_id.map(tracing::field::display);
+        let error = self.error.as_deref();
+        if status >= 500 {
+            tracing::error!(
+                request.id = request_id,
+                tenant.id = tenant_id,
+                http.status = status,
+                problem.code = code,
+                error,
+                "registration failed"
+            );
+        } else {
+            tracing::warn!(
+                request.id = request_id,
+                tenant.id = tenant_id,
+                http.status = status,
+                problem.code = code,
+                error,
+                "registration refused"
+            );
+        }
+    }
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self { problem, error: None }
+    }
+}
+
+fn out_of_time() -> Refused {
     let detail = "Send the form again in a moment. It will not be added twice.";
     let problem = Problem::new(503, "OUT_OF_TIME", "That took too long", detail);
-    Problem { retry_after_s: Some(5), ..problem }
+    let error = format!("not done within {} s", TIME_LIMIT.as_secs());
+    Refused { problem: Problem { retry_after_s: Some(5), ..problem }, error: Some(error) }
 }

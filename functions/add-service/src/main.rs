@@ -8,26 +8,28 @@ use shared::config::{AddServiceConfig, LogConfig};
 use shared::key::kms::{DeploymentKey, WrappingKey};
 use shared::probe::{HttpProbe, Limits};
 use shared::store::dynamo::DynamoStore;
-use shared::{aws, gateway, telemetry};
+use shared::telemetry::{self, cannot_start};
+use shared::{aws, gateway};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::init(&LogConfig::from_env());
-    let config = AddServiceConfig::from_env()?;
+    let config = AddServiceConfig::from_env().inspect_err(cannot_start)?;
     if config.handoffs.is_open() {
         tracing::warn!("open mode: ForgeAppPublicKey is not set, hand-offs are not verified");
     }
     let aws = aws::settings().await;
     let kms = aws_sdk_kms::Client::new(&aws);
     let add_service = AddService {
-        probe: HttpProbe::new(config.policy.clone(), Limits::default(), SystemClock)?,
+        probe: HttpProbe::new(config.policy.clone(), Limits::default(), SystemClock)
+            .inspect_err(cannot_start)?,
         handoffs: config.handoffs,
         policy: config.policy,
         limits: config.limits,
         store: DynamoStore::new(aws_sdk_dynamodb::Client::new(&aws), config.table),
         deployment_key: DeploymentKey::new(kms.clone(), config.deployment_key_id),
         tenant_keys: WrappingKey::new(kms, config.wrapping_key_id),
-        callbacks: HttpCallbacks::new()?,
+        callbacks: HttpCallbacks::new().inspect_err(cannot_start)?,
         clock: SystemClock,
         nonce: random_nonce,
         metrics: config.metrics,

@@ -14,7 +14,7 @@ use shared::handoff::{Handoff, HandoffError};
 use shared::id::{ServiceId, TenantId};
 use shared::key::{KeyError, MakeKey, Sign};
 use shared::metrics::{CallbackResult, Metric, Metrics};
-use shared::probe::{Failure, HttpProbe, Observation, Probe as _, Refusal, Share};
+use shared::probe::{Check, Failure, HttpProbe, Observation, Probe as _, Refusal, Share};
 use shared::problem::{FieldError, Problem};
 use shared::service::{Activity, Service};
 use shared::status;
@@ -66,6 +66,7 @@ pub enum NotAdded {
 
 /// Everything a registration needs.
 pub(crate) struct Registrar<'a, S, D, M, K, C> {
+    pub(crate) request_id: Option<&'a str>,
     pub(crate) store: &'a S,
     pub(crate) deployment_key: &'a D,
     pub(crate) tenant_keys: &'a M,
@@ -89,7 +90,8 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             found.iter().flat_map(|found| &found.services).any(|service| is_active(service, &service_id));
         // In open mode nobody has vouched for the request yet: no request goes to the endpoint before Forge accepts.
         let check_first = handoff.binding.is_some() && !active;
-        let mut first = if check_first { Some(self.first_check(&wanted).await?) } else { None };
+        let ids = (&tenant_id, &service_id);
+        let mut first = if check_first { Some(self.allowed_check(ids, &wanted).await?) } else { None };
 
         let mut entered = self.enter(handoff, &tenant_id, &service_id, &wanted, found).await?;
         if entered.service.first.is_none() {
@@ -97,7 +99,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         }
         self.introduce(handoff, &entered).await?;
         if first.is_none() && entered.service.activity == Activity::Pending {
-            first = Some(self.probe.probe(&entered.service.check, &Share::default()).await);
+            first = Some(self.first_check(ids, &entered.service.check).await);
             entered.service.first.clone_from(&first);
         }
         let others =
@@ -129,8 +131,38 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         }
     }
 
-    async fn first_check(&self, wanted: &Wanted) -> Result<Observation, NotAdded> {
-        let first = self.probe.probe(&wanted.check, &Share::default()).await;
+    async fn first_check(&self, (tenant, service): (&TenantId, &ServiceId), check: &Check) -> Observation {
+        let first = self.probe.probe(check, &Share::default()).await;
+        match first.failure {
+            None => {}
+            // Somebody pointed us at an address that is not public.
+            Some(Failure::Blocked) => tracing::warn!(
+                request.id = self.request_id,
+                tenant.id = %tenant,
+                service.id = %service,
+                probe.outcome = Failure::Blocked.as_str(),
+                "target blocked"
+            ),
+            Some(failure) => tracing::info!(
+                request.id = self.request_id,
+                tenant.id = %tenant,
+                service.id = %service,
+                probe.outcome = failure.as_str(),
+                probe.attempts = first.attempts,
+                probe.response_time_ms = first.response_time_ms,
+                "service is not alive"
+            ),
+        }
+        first
+    }
+
+    /// The check before anything is stored, which decides whether the endpoint may be probed at all.
+    async fn allowed_check(
+        &self,
+        ids: (&TenantId, &ServiceId),
+        wanted: &Wanted,
+    ) -> Result<Observation, NotAdded> {
+        let first = self.first_check(ids, &wanted.check).await;
         // Why a name is blocked or unreachable is known to the resolver; a person who typed it should be told.
         if matches!(first.failure, Some(Failure::Blocked | Failure::Connect)) {
             self.probe.explain(&wanted.check.url).await.map_err(NotAdded::Target)?;
@@ -212,7 +244,12 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         let context =
             shared::key::KeyContext { cloud_id: handoff.cloud_id.clone(), tenant_id: handoff.tenant_id() };
         let (public_key, wrapped_key) = self.tenant_keys.make_key(&context).await?;
-        tracing::info!(tenant.id = %context.tenant_id, key.id = %public_key.kid(), "tenant key made");
+        tracing::info!(
+            request.id = self.request_id,
+            tenant.id = %context.tenant_id,
+            key.id = %public_key.kid(),
+            "tenant key made"
+        );
         Ok(Tenant {
             cloud_id: handoff.cloud_id.clone(),
             trigger_url: handoff.trigger_url.clone(),
@@ -255,6 +292,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             deliver(self.callbacks, &tenant.trigger_url, &token, &body, Patience::REGISTER, tenant_id.seed())
                 .await;
         tracing::info!(
+            request.id = self.request_id,
             tenant.id = %tenant_id,
             service.id = %service.id,
             callback.answer = answer.name(),

@@ -6,6 +6,7 @@
 use lambda_http::http::Method;
 use lambda_http::{Body, Request, RequestExt as _, Response};
 use shared::clock::Clock;
+use shared::gateway::request_id;
 use shared::handoff::{HandoffError, HandoffParams, HandoffRule};
 use shared::key::{Jwks, KeyError, Sign};
 use shared::page::{self, FormInput};
@@ -37,7 +38,7 @@ impl<K: Sign, C: Clock> Register<K, C> {
         let format = Format::accepted(request.headers());
         match (request.method(), request.raw_http_path().rsplit_once('/').map_or("", |(_, last)| last)) {
             (&Method::GET, "register") => self.page(&request, format),
-            (&Method::GET, "jwks.json") => self.jwks(format).await,
+            (&Method::GET, "jwks.json") => self.jwks(&request, format).await,
             (&Method::GET, "style.css") => {
                 response::answer(200, "text/css; charset=utf-8", STYLE_CACHE, page::STYLE)
             }
@@ -77,18 +78,28 @@ impl<K: Sign, C: Clock> Register<K, C> {
                     handoff: handoff.token.clone().unwrap_or_default(),
                     ..FormInput::default()
                 };
-                tracing::info!(tenant.id = %handoff.tenant_id(), "registration page shown");
+                tracing::info!(
+                    request.id = request_id(request),
+                    tenant.id = %handoff.tenant_id(),
+                    "registration page shown"
+                );
                 response::html(200, page::register(&input, &handoff, None))
             }
             Err(error) => {
-                tracing::warn!(%error, "hand-off refused");
                 let problem = error.problem();
+                tracing::warn!(
+                    request.id = request_id(request),
+                    http.status = problem.status,
+                    problem.code = problem.code,
+                    %error,
+                    "hand-off refused"
+                );
                 response::problem(&problem, format, || page::notice(&problem, None))
             }
         }
     }
 
-    async fn jwks(&self, format: Format) -> Response<Body> {
+    async fn jwks(&self, request: &Request, format: Format) -> Response<Body> {
         match self.deployment_key.public_key().await {
             Ok(key) => {
                 let keys = Jwks { keys: vec![key.jwk()] };
@@ -97,6 +108,7 @@ impl<K: Sign, C: Clock> Register<K, C> {
             }
             Err(error) => {
                 tracing::error!(
+                    request.id = request_id(request),
                     error = %Chain(&error),
                     "the deployment key's public half is not to be had"
                 );

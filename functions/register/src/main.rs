@@ -6,12 +6,13 @@ use register::Register;
 use shared::clock::SystemClock;
 use shared::config::{LogConfig, RegisterConfig};
 use shared::key::kms::DeploymentKey;
-use shared::{aws, gateway, telemetry};
+use shared::telemetry::{self, cannot_start};
+use shared::{aws, gateway};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::init(&LogConfig::from_env());
-    let config = RegisterConfig::from_env()?;
+    let config = RegisterConfig::from_env().inspect_err(cannot_start)?;
     if config.handoffs.is_open() {
         tracing::warn!("open mode: ForgeAppPublicKey is not set, hand-offs are not verified");
     }

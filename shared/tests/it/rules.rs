@@ -100,6 +100,12 @@ fn a_main_composes_and_runs_and_nothing_else() {
     assert_eq!(mains.len(), 3);
     for (name, text) in mains {
         assert!(text.lines().count() <= 40, "{name} has {} lines", text.lines().count());
+        for line in text.lines().filter(|line| line.contains(")?")) {
+            assert!(
+                line.contains("inspect_err(cannot_start)?"),
+                "{name} gives up without a log line: {line}"
+            );
+        }
     }
 }
 

@@ -72,7 +72,7 @@ async fn walk_all(before: &[&str], path: &str, expected_calls: &[&str]) {
     };
     let (world, wish) = prepare().await;
     let none = Faults::none();
-    let finished = faulty(&world, &none).handle(json_request(&wish)).await.status();
+    let finished = Box::pin(faulty(&world, &none).handle(json_request(&wish))).await.status();
     assert_eq!(none.calls(), expected_calls);
     let without_fault = left_behind(&world).await;
 
@@ -81,7 +81,7 @@ async fn walk_all(before: &[&str], path: &str, expected_calls: &[&str]) {
             let what = format!("{fault:?} at call {index}, {name}");
             let (world, wish) = prepare().await;
             let faults = Faults::at(index, fault);
-            let response = faulty(&world, &faults).handle(json_request(&wish)).await;
+            let response = Box::pin(faulty(&world, &faults).handle(json_request(&wish))).await;
             let problem = document(&response);
             if fault == Fault::Refused {
                 assert_eq!(

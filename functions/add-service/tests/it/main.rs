@@ -5,4 +5,5 @@ mod aws_failing;
 mod bounds;
 mod input;
 mod registration;
+mod start;
 mod world;
