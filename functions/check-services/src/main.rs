@@ -4,7 +4,6 @@ use check_services::bus::EventBus;
 use check_services::key_cache::KeyCache;
 use check_services::{CONFIRM_AFTER, CheckServices, Settings};
 use lambda_runtime::{Error, run, service_fn};
-use shared::aws;
 use shared::callback::http::HttpCallbacks;
 use shared::clock::SystemClock;
 use shared::config::{CheckServicesConfig, LogConfig};
@@ -17,7 +16,7 @@ use shared::telemetry::{self, cannot_start};
 async fn main() -> Result<(), Error> {
     telemetry::init(&LogConfig::from_env());
     let config = CheckServicesConfig::from_env().inspect_err(cannot_start)?;
-    let aws = aws::settings().await;
+    let aws = shared::aws::settings().await;
     let check_services = CheckServices {
         store: DynamoStore::new(aws_sdk_dynamodb::Client::new(&aws), config.table),
         keys: KeyCache::new(WrappingKey::new(aws_sdk_kms::Client::new(&aws), config.wrapping_key_id)),

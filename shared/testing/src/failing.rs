@@ -24,10 +24,12 @@ pub enum Fault {
     Refused,
     /// Carried out, and the answer was lost.
     LostAnswer,
+    /// No answer, ever: the adapters give a call up after ten seconds, so nothing real does this.
+    Hang,
 }
 
 impl Fault {
-    /// All of them.
+    /// All that AWS knows.
     pub const ALL: [Self; 3] = [Self::Unavailable, Self::Refused, Self::LostAnswer];
 }
 
@@ -74,6 +76,7 @@ impl Faults {
                 carry_out.await?;
                 Err(error(Fault::LostAnswer))
             }
+            Some((at, Fault::Hang)) if at == index => std::future::pending().await,
             Some((at, fault)) if at == index => Err(error(fault)),
             _ => carry_out.await,
         }
@@ -83,7 +86,7 @@ impl Faults {
 fn store_error(fault: Fault) -> StoreError {
     match fault {
         Fault::Refused => StoreError::Refused("refused by a test".into()),
-        Fault::Unavailable | Fault::LostAnswer => {
+        Fault::Unavailable | Fault::LostAnswer | Fault::Hang => {
             StoreError::Unavailable("made unavailable by a test".into())
         }
     }
@@ -92,7 +95,9 @@ fn store_error(fault: Fault) -> StoreError {
 fn key_error(fault: Fault) -> KeyError {
     match fault {
         Fault::Refused => KeyError::Refused("refused by a test".into()),
-        Fault::Unavailable | Fault::LostAnswer => KeyError::Unavailable("made unavailable by a test".into()),
+        Fault::Unavailable | Fault::LostAnswer | Fault::Hang => {
+            KeyError::Unavailable("made unavailable by a test".into())
+        }
     }
 }
 

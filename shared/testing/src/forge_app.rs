@@ -39,6 +39,9 @@ pub enum Reply {
     LoseAnswer,
 }
 
+/// What the platform's own answers hold, in the body and in a header: nobody may keep or log it.
+pub const ANSWERED: &str = "secret-of-the-platform";
+
 /// Accepted.
 pub const ACCEPTED: Reply = Reply::Code(202, "ACCEPTED");
 
@@ -208,7 +211,10 @@ async fn receive(State(inbox): State<Arc<Mutex<Inbox>>>, headers: HeaderMap, bod
             (status, [("content-type", "application/json")], format!(r#"{{"code":"{code}"}}"#))
                 .into_response()
         }
-        Reply::Platform(status) => StatusCode::from_u16(status).expect("a status code").into_response(),
+        Reply::Platform(status) => {
+            let status = StatusCode::from_u16(status).expect("a status code");
+            (status, [("x-answered", ANSWERED)], ANSWERED).into_response()
+        }
         Reply::LoseAnswer => StatusCode::BAD_GATEWAY.into_response(),
         Reply::Hang => std::future::pending().await,
     }

@@ -8,6 +8,9 @@ use axum::Router;
 use axum::http::StatusCode;
 use tokio::net::TcpListener;
 
+/// What every answer holds, in its body and in a header: nobody may keep or log it.
+pub const ANSWERED: &str = "secret-of-the-endpoint";
+
 /// An HTTP server on loopback.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -33,7 +36,8 @@ impl Target {
         let (status, asked) = (Arc::clone(&target.status), Arc::clone(&target.asked));
         let app = Router::new().fallback(async move || {
             asked.fetch_add(1, Ordering::SeqCst);
-            StatusCode::from_u16(status.load(Ordering::SeqCst)).expect("a status code")
+            let status = StatusCode::from_u16(status.load(Ordering::SeqCst)).expect("a status code");
+            (status, [("x-answered", ANSWERED)], ANSWERED)
         });
         tokio::spawn(async { axum::serve(listener, app).await });
         target

@@ -1,56 +1,62 @@
 //! Every path leaves its line, and no line holds a secret.
 //!
-//! A test binary of its own: `tracing` remembers per process whether a call site has a listener, and tests beside this
-//! one would have it remember that nobody listens.
+//! A test binary of its own, with one test: `tracing` remembers per process whether a call site has a listener, and tests
+//! beside this one would have it remember that nobody listens.
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
 
+use add_service::AddService;
 use data_encoding::BASE64URL_NOPAD;
-use serde_json::json;
+use lambda_http::Request;
+use serde_json::{Value, json};
 use shared::clock::Clock as _;
 use shared::config::ServiceLimits;
+use shared::handoff::HandoffRule;
+use shared::key::Sign as _;
+use shared::key::kms::{DeploymentKey, WrappingKey};
+use shared::probe::{HttpProbe, Limits, Policy};
 use shared::store::Registrations as _;
-use shared::store::dynamo::DynamoStore;
-use shared_testing::forge_app::Reply;
+use shared::tenant::TriggerRule;
+use shared_testing::failing::{FailingStore, Fault, Faults};
+use shared_testing::forge_app::{self, ForgeApp, Reply};
 use shared_testing::log::Log;
+use shared_testing::target;
 
 #[path = "../it/world.rs"]
 #[expect(dead_code, reason = "shared with the other tests")]
 mod world;
 
-use world::{World, json_request};
+use world::{Deployed, JSON, World, changed, json_request};
+
+const LIMITS: ServiceLimits = ServiceLimits { per_tenant: 5, per_owner: 5 };
+
+/// The one line of a request that registered nothing.
+fn not_registered(status: u16, code: &str) -> Value {
+    let (level, message) =
+        if status < 500 { ("WARN", "registration refused") } else { ("ERROR", "registration failed") };
+    json!({ "level": level, "message": message, "http.status": status, "problem.code": code })
+}
+
+fn with(mut line: Value, more: &Value) -> Value {
+    line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    line
+}
+
+/// Sends a request and looks at its status and its lines.
+async fn send(log: &mut Log, function: &Deployed, request: Request, status: u16, lines: &[Value]) {
+    let step = format!("{status} {lines:?}");
+    assert_eq!(function.handle(request).await.status(), status, "{step}");
+    log.expect(&step, lines);
+}
 
 #[tokio::test]
 async fn every_path_is_logged_and_no_secret_is() {
     let world = World::start().await;
-    let log = Log::collect();
-    let limits = ServiceLimits { per_tenant: 2, per_owner: 1 };
-    let function = world.function_with(world.app.handoff_rule(), limits);
+    let mut log = Log::collect();
     let first = world.wish("secret-path-1?token=secret-query").await;
-    let mut used = first.clone();
-    used["url"] = json!(world.target.url("secret-path-2"));
-    let mut forged = first.clone();
-    forged["handoff"] = json!(format!("{}A", first["handoff"].as_str().unwrap()));
-    let mut local = world.wish("").await;
-    local["url"] = json!("http://10.1.2.3/secret-path-3");
-    let another = world.wish("secret-path-4").await;
-    for (reply, wish, status, message) in [
-        (Some(Reply::Code(401, "UNAUTHORIZED")), &first, 502, "REGISTER sent"),
-        (Some(Reply::Code(403, "HANDOFF_INVALID")), &first, 403, "registration not carried out"),
-        (None, &first, 201, "service registered"),
-        (None, &used, 401, "used for another service"),
-        (None, &forged, 401, "hand-off refused"),
-        (None, &local, 403, "TARGET_NOT_ALLOWED"),
-        (None, &another, 409, "service limit reached"),
-    ] {
-        world.app.answer_next(reply);
-        let response = function.handle(json_request(wish)).await;
-        assert_eq!(response.status(), status, "{message}");
-        assert!(log.text().contains(message), "{message} is missing:\n{}", log.text());
-    }
-    let mut broken = world.function();
-    broken.store = DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
-    assert_eq!(broken.handle(json_request(&another)).await.status(), 500);
-    assert!(log.text().contains("registration failed") && log.text().contains("tenant key made"));
+    answers_of_the_app(&world, &mut log, &first).await;
+    refusals(&world, &mut log, &first).await;
+    blocked_targets(&world, &mut log).await;
+    Box::pin(failures_of_ours(&world, &mut log)).await;
 
     let stored = world.aws.store().find(&world.app.tenant_id(), world.clock.now()).await.unwrap().unwrap();
     let wrapped = BASE64URL_NOPAD.encode(stored.tenant.wrapped_key.as_bytes());
@@ -64,8 +70,147 @@ async fn every_path_is_logged_and_no_secret_is() {
         "Bearer",
         "secret-path",
         "secret-query",
+        "secret-header",
+        target::ANSWERED,
+        forge_app::ANSWERED,
         "Mozilla",
         "shop.atlassian.net",
         "Service secret",
     ]);
+}
+
+async fn answers_of_the_app(world: &World, log: &mut Log, first: &Value) {
+    let function = world.function_with(world.app.handoff_rule(), LIMITS);
+    let tenant = json!({ "tenant.id": world.app.tenant_id() });
+    let sent =
+        |answer: &str| json!({ "level": "INFO", "message": "REGISTER sent", "callback.answer": answer });
+    let request = || json_request(first);
+
+    world.app.answer_next([Reply::Code(401, "UNAUTHORIZED")]);
+    let made = with(json!({ "level": "INFO", "message": "tenant key made" }), &tenant);
+    let failed = with(not_registered(502, "NOT_TRUSTED_BY_FORGE"), &tenant);
+    send(log, &function, request(), 502, &[made, sent("UNAUTHORIZED"), failed]).await;
+
+    world.app.answer_next([Reply::Platform(404)]);
+    let failed = not_registered(502, "NO_ANSWER_FROM_FORGE");
+    send(log, &function, request(), 502, &[sent("PLATFORM"), failed]).await;
+
+    world.app.answer_next([Reply::Code(403, "HANDOFF_INVALID")]);
+    let refused = not_registered(403, "REFUSED_BY_FORGE");
+    send(log, &function, request(), 403, &[sent("HANDOFF_INVALID"), refused]).await;
+
+    world.target.answer(500);
+    let check = with(
+        json!({ "level": "INFO", "message": "service is not alive", "probe.outcome": "status" }),
+        &tenant,
+    );
+    let request_id = json!({ "request.id": "ID0123456789" });
+    let added = |status: u16| {
+        let line = json!({ "level": "INFO", "message": "service registered", "http.status": status });
+        with(with(line, &tenant), &request_id)
+    };
+    let lines = [check, with(sent("ACCEPTED"), &request_id), added(201)];
+    send(log, &function, request(), 201, &lines).await;
+    world.target.answer(200);
+    send(log, &function, request(), 200, &[added(200)]).await;
+}
+
+async fn refusals(world: &World, log: &mut Log, first: &Value) {
+    let function = world.function_with(world.app.handoff_rule(), LIMITS);
+    let mut used = first.clone();
+    used["url"] = json!(world.target.url("secret-path-2"));
+    let error = json!({ "error": "hand-off refused: used for another service" });
+    let refused = with(not_registered(401, "HANDOFF_USED"), &error);
+    send(log, &function, json_request(&used), 401, &[refused]).await;
+
+    let mut forged = first.clone();
+    forged["handoff"] = json!(format!("{}A", first["handoff"].as_str().unwrap()));
+    let refused = with(not_registered(401, "HANDOFF_INVALID"), &json!({ "request.id": "ID0123456789" }));
+    send(log, &function, json_request(&forged), 401, &[refused]).await;
+
+    let mut local = world.wish("").await;
+    local["url"] = json!("http://10.1.2.3/secret-path-3");
+    send(log, &function, json_request(&local), 403, &[not_registered(403, "TARGET_NOT_ALLOWED")]).await;
+
+    let rule = HandoffRule { triggers: TriggerRule::default(), ..world.app.handoff_rule() };
+    let elsewhere = world.function_with(rule, LIMITS);
+    let refused = not_registered(403, "TRIGGER_NOT_ALLOWED");
+    send(log, &elsewhere, json_request(first), 403, &[refused]).await;
+
+    let from_elsewhere = changed(JSON, |event| {
+        event["headers"]["sec-fetch-site"] = json!("cross-site");
+        event["headers"]["referer"] = json!("https://secret-header.example/");
+    });
+    send(log, &function, from_elsewhere, 403, &[not_registered(403, "CROSS_SITE")]).await;
+
+    let unreadable = changed(JSON, |event| event["body"] = json!("{\"name\": \"Service secret"));
+    send(log, &function, unreadable, 400, &[not_registered(400, "INVALID_INPUT")]).await;
+
+    let full = world.function_with(world.app.handoff_rule(), ServiceLimits { per_owner: 1, ..LIMITS });
+    let another = world.wish("secret-path-4").await;
+    let error = json!({ "error": "service limit reached: per person" });
+    let refused = with(not_registered(409, "SERVICE_LIMIT"), &error);
+    send(log, &full, json_request(&another), 409, &[refused]).await;
+}
+
+async fn blocked_targets(world: &World, log: &mut Log) {
+    // The policy of the form lets loopback through, the probe's does not: what a name that resolves to a forbidden
+    // address looks like.
+    let strict =
+        || HttpProbe::new(Policy::public(vec![], vec![]), Limits::default(), world.clock.clone()).unwrap();
+    let blocked = json!({ "level": "WARN", "message": "target blocked", "probe.outcome": "blocked" });
+    let mut function = world.function_with(world.app.handoff_rule(), LIMITS);
+    function.probe = strict();
+    let wish = world.wish("secret-path-5").await;
+    let refused = not_registered(403, "TARGET_NOT_ALLOWED");
+    send(log, &function, json_request(&wish), 403, &[blocked.clone(), refused]).await;
+
+    // In open mode nothing is asked before the app has accepted: the service is there, and never alive.
+    let mut open = world.function_with(ForgeApp::open_rule(), LIMITS);
+    open.probe = strict();
+    let added = json!({ "level": "INFO", "message": "service registered", "http.status": 201 });
+    send(log, &open, json_request(&world.open_wish("secret-path-6")), 201, &[blocked, added]).await;
+}
+
+async fn failures_of_ours(world: &World, log: &mut Log) {
+    let internal = not_registered(500, "INTERNAL");
+    let another = world.wish("secret-path-7").await;
+    let function = || world.function_with(world.app.handoff_rule(), LIMITS);
+    let kms = || aws_sdk_kms::Client::new(&world.aws.settings);
+
+    let store = shared::store::dynamo::DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
+    let broken = AddService { store, ..function() };
+    send(log, &broken, json_request(&another), 500, std::slice::from_ref(&internal)).await;
+
+    let broken =
+        AddService { deployment_key: DeploymentKey::new(kms(), "no-such-key".to_owned()), ..function() };
+    send(log, &broken, json_request(&another), 500, std::slice::from_ref(&internal)).await;
+
+    let key = world.aws.deployment_key().public_key().await.unwrap();
+    let handoff = ForgeApp::start(&key).await.handoff(world.clock.now()).await;
+    let wish =
+        json!({ "handoff": handoff, "name": "Service secret", "url": world.target.url("secret-path-8") });
+    let broken = AddService { tenant_keys: WrappingKey::new(kms(), "no-such-key".to_owned()), ..function() };
+    send(log, &broken, json_request(&wish), 500, &[internal]).await;
+
+    let function = function();
+    let hanging = AddService {
+        store: FailingStore::new(function.store, &Faults::at(0, Fault::Hang)),
+        handoffs: function.handoffs,
+        policy: function.policy,
+        limits: function.limits,
+        deployment_key: function.deployment_key,
+        tenant_keys: function.tenant_keys,
+        callbacks: function.callbacks,
+        probe: function.probe,
+        clock: function.clock,
+        nonce: function.nonce,
+        metrics: function.metrics,
+    };
+    // Nothing happens in these 28 seconds, so they pass at once.
+    tokio::time::pause();
+    assert_eq!(Box::pin(hanging.handle(json_request(&another))).await.status(), 503);
+    tokio::time::resume();
+    let failed = with(not_registered(503, "OUT_OF_TIME"), &json!({ "error": "not done within 28 s" }));
+    log.expect("a store that never answers", &[failed]);
 }

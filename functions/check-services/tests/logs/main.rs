@@ -1,84 +1,357 @@
-//! Every path of a tick leaves its line, and no line holds a secret. A test binary of its own, as in add-service.
+//! Every path of a tick leaves its line, and no line holds a secret. A test binary with one test, as in add-service.
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
 
-use check_services::event::Event;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use check_services::CheckServices;
+use check_services::event::{Event, Range};
+use check_services::key_cache::KeyCache;
 use data_encoding::BASE64URL_NOPAD;
-use jiff::Timestamp;
-use shared::store::Checks as _;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use shared::callback::http::HttpCallbacks;
+use shared::clock::Clock as _;
+use shared::config::CallbackMode;
+use shared::key::kms::WrappingKey;
+use shared::probe::{Check, HttpProbe, Limits, Observation, Policy, Probe, Share};
+use shared::service::Thresholds;
 use shared::store::dynamo::DynamoStore;
-use shared_testing::forge_app::{ACCEPTED, Reply};
+use shared::store::{Checks as _, Deliveries};
+use shared_testing::failing::{FailingStore, Fault, Faults};
+use shared_testing::forge_app::{self, ACCEPTED, ForgeApp, Reply};
 use shared_testing::log::Log;
+use shared_testing::target::{self, Target};
+use shared_testing::time::FixedClock;
+use tokio::sync::Notify;
 
 #[path = "../it/world.rs"]
 #[expect(dead_code, reason = "shared with the other tests")]
 mod world;
 
-use world::World;
+use world::{Bus, Deployed, World};
 
 #[tokio::test]
 async fn every_path_is_logged_and_no_secret_is() {
+    let mut log = Log::collect();
+    Box::pin(answers_of_the_app(&mut log)).await;
+    Box::pin(what_cannot_be_told(&mut log)).await;
+    Box::pin(records_that_are_not_what_they_should_be(&mut log)).await;
+    Box::pin(a_tick_that_another_invocation_has(&mut log)).await;
+    Box::pin(suspension(&mut log)).await;
+    Box::pin(held_verdicts(&mut log)).await;
+    Box::pin(out_of_time(&mut log)).await;
+}
+
+fn line(level: &str, message: &str) -> Value {
+    json!({ "level": level, "message": message })
+}
+
+async fn secret_world() -> World {
     let world = World::start().await;
     world.add(&world.app, "secret-path?token=secret-query").await;
+    world
+}
+
+/// Nothing so far holds what this world keeps to itself.
+async fn assert_discreet(log: &Log, world: &World) {
     let wrapped = world.watched(&world.app).await.unwrap().tenant.wrapped_key;
-    let log = Log::collect();
-    let mut function = world.function();
-    for (reply, message) in [
-        (ACCEPTED, "tenant checked"),
-        (Reply::Code(401, "UNAUTHORIZED"), "the app refuses our callback"),
-        (Reply::Code(403, "UNREGISTERED"), "callback not accepted"),
-        (Reply::Platform(404), "no answer of the app's own"),
-    ] {
-        world.app.answer_always(reply);
-        world.target.answer(500);
-        world.next_tick(&function).await;
-        assert!(log.text().contains(message), "{message} is missing:\n{}", log.text());
-    }
-    // An app that accepts again is told twice, then once an hour.
-    world.app.answer_always(ACCEPTED);
-    function.settings.callback_mode = shared::config::CallbackMode::OnChange;
-    for _ in 0..4 {
-        world.next_tick(&function).await;
-    }
-    let is_quiet = |line: &str| line.contains("tenant checked") && line.contains("NOT_NEEDED");
-    assert!(log.text().lines().any(is_quiet), "a quiet tick has its line:\n{}", log.text());
-    function.settings.callback_mode = shared::config::CallbackMode::EveryTick;
-    world.app.answer_always(Reply::Platform(404));
-    world.next_tick(&function).await;
-    *world.bus.deaf.lock().unwrap() = true;
-    world.target.answer(200);
-    world.next_tick(&function).await;
-    world.clock.advance(25 * 3600);
-    world.tick(&function).await;
-    world.clock.advance(-3600);
-    let future = Event::Scheduled { time: Timestamp::MAX };
-    function.handle(future, world.deadline()).await.unwrap();
-    function.settings.triggers.allow_loopback = false;
-    world.clock.advance(2 * 24 * 3600);
-    for _ in 0..288 {
-        world.next_tick(&function).await;
-    }
-    function.store = DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
-    function.handle(world.scheduled(), world.deadline()).await.unwrap_err();
-    assert!(function.store.mark(&world.app.tenant_id(), shared::tenant::TenantStatus::Active).await.is_err());
-    for message in [
-        "service is not alive",
-        "tick done",
-        "changes of status could not be announced",
-        "tenant suspended",
-        "tick refused",
-        "the stored trigger is not allowed",
-    ] {
-        assert!(log.text().contains(message), "{message} is missing:\n{}", log.text());
-    }
-    let trigger_id = world.app.trigger_url.rsplit('/').next().unwrap();
-    let wrapped = BASE64URL_NOPAD.encode(wrapped.as_bytes());
     log.assert_without(&[
         &world.app.trigger_url,
-        trigger_id,
-        &wrapped,
+        world.app.trigger_url.rsplit('/').next().unwrap(),
+        &BASE64URL_NOPAD.encode(wrapped.as_bytes()),
         "eyJ",
         "Bearer",
         "secret-path",
         "secret-query",
+        target::ANSWERED,
+        forge_app::ANSWERED,
     ]);
+}
+
+/// A deployment with another store and another probe.
+fn with<S, P>(
+    deployed: Deployed,
+    store: S,
+    probe: P,
+) -> CheckServices<S, WrappingKey, HttpCallbacks, P, Bus, FixedClock> {
+    CheckServices {
+        store,
+        probe,
+        keys: deployed.keys,
+        bus: deployed.bus,
+        callbacks: deployed.callbacks,
+        clock: deployed.clock,
+        settings: deployed.settings,
+        metrics: deployed.metrics,
+    }
+}
+
+/// One tick whose store refuses the call `name`, which is the `index`th.
+async fn tick_without(world: &World, index: usize, name: &str) {
+    let deployed = world.function();
+    let faults = Faults::at(index, Fault::Refused);
+    let store = FailingStore::new(deployed.store.clone(), &faults);
+    let probe = HttpProbe::new(loopback(), Limits::default(), world.clock.clone()).unwrap();
+    world.clock.advance(300);
+    let _ = with(deployed, store, probe).handle(world.scheduled(), world.deadline()).await;
+    assert_eq!(faults.calls().get(index), Some(&name));
+}
+
+fn loopback() -> Policy {
+    Policy::public(vec![], vec![]).allow_loopback()
+}
+
+async fn answers_of_the_app(log: &mut Log) {
+    let world = secret_world().await;
+    let function = world.function();
+    let checked = |answer: &str| {
+        json!({ "level": "INFO", "message": "tenant checked", "callback.answer": answer,
+                "tenant.id": world.app.tenant_id(), "services": 1 })
+    };
+    let done = json!({ "level": "INFO", "message": "tick done", "tenants": 1, "tenants.accepted": 1, "services": 1,
+                       "tick.lateness_s": 1, "tick": "2026-11-22T10:10:00Z" });
+    world.next_tick(&function).await;
+    log.expect("accepted", &[checked("ACCEPTED"), done]);
+
+    // An app that may be told of changes only has its line at quiet ticks, too.
+    let mut quiet = world.function();
+    quiet.settings.callback_mode = CallbackMode::OnChange;
+    for _ in 0..4 {
+        world.next_tick(&quiet).await;
+    }
+    log.expect("nothing to tell", &[checked("NOT_NEEDED")]);
+
+    world.target.answer(500);
+    let failing = json!({ "level": "INFO", "message": "service is not alive", "probe.outcome": "status" });
+    for (reply, name, told) in [
+        (Reply::Code(401, "UNAUTHORIZED"), "UNAUTHORIZED", line("ERROR", "the app refuses our callback")),
+        (Reply::Code(403, "UNREGISTERED"), "UNREGISTERED", line("WARN", "callback not accepted")),
+        (
+            Reply::Platform(404),
+            "PLATFORM",
+            json!({ "level": "WARN", "message": "no answer of the app's own", "callback.http_status": 404 }),
+        ),
+    ] {
+        world.app.answer_always(reply);
+        world.next_tick(&function).await;
+        log.expect(name, &[checked(name), failing.clone(), told]);
+    }
+
+    let mut function = function;
+    function.probe =
+        HttpProbe::new(Policy::public(vec![], vec![]), Limits::default(), world.clock.clone()).unwrap();
+    world.app.answer_always(ACCEPTED);
+    world.next_tick(&function).await;
+    log.expect("blocked", &[json!({ "message": "service is not alive", "probe.outcome": "blocked" })]);
+    assert_discreet(log, &world).await;
+}
+
+async fn what_cannot_be_told(log: &mut Log) {
+    let world = secret_world().await;
+    let mut function = world.function();
+    *world.bus.deaf.lock().unwrap() = true;
+    world.next_tick(&function).await;
+    log.expect("a deaf bus", &[line("WARN", "changes of status could not be announced")]);
+    *world.bus.deaf.lock().unwrap() = false;
+
+    world.target.answer(500);
+    tick_without(&world, 3, "acknowledge").await;
+    log.expect("an acknowledgement that is lost", &[line("ERROR", "the app's answer could not be stored")]);
+    tick_without(&world, 1, "load").await;
+    log.expect("a tenant that cannot be read", &[line("ERROR", "tenant could not be checked")]);
+
+    function.settings.triggers.allow_loopback = false;
+    world.next_tick(&function).await;
+    let not_sent = "the stored trigger is not allowed (any more); nothing is sent there";
+    log.expect("another list of triggers", &[line("ERROR", not_sent)]);
+
+    let kms = aws_sdk_kms::Client::new(&world.aws.settings);
+    kms.disable_key().key_id(&world.aws.wrapping_key_id).send().await.unwrap();
+    function.keys = KeyCache::new(world.aws.wrapping_key());
+    function.settings.triggers.allow_loopback = true;
+    world.next_tick(&function).await;
+    let not_signed = "the update could not be signed; the next tick carries it";
+    log.expect("a disabled key", &[line("ERROR", not_signed)]);
+
+    let future = Event::Scheduled { time: Timestamp::MAX };
+    function.handle(future, world.deadline()).await.unwrap();
+    log.expect("a tick from the future", &[line("ERROR", "tick refused")]);
+    function.store = DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
+    function.handle(world.scheduled(), world.deadline()).await.unwrap_err();
+    // The runtime logs what is returned.
+    log.expect("a table that is gone", &[]);
+    assert_discreet(log, &world).await;
+}
+
+async fn records_that_are_not_what_they_should_be(log: &mut Log) {
+    let world = secret_world().await;
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    let key = |tenant: &str| {
+        HashMap::from([
+            ("pk".to_owned(), text(&format!("TENANT#{tenant}"))),
+            ("sk".to_owned(), text("TENANT")),
+        ])
+    };
+    let dynamo = world.aws.dynamo();
+    let table = &world.aws.table;
+    let mut stray = key("stray");
+    stray.extend([("active".to_owned(), text("ACTIVE")), ("tenantId".to_owned(), text("stray"))]);
+    dynamo.put_item().table_name(table).set_item(Some(stray)).send().await.unwrap();
+    world.next_tick(&world.function()).await;
+    log.expect("a stray entry", &[line("ERROR", "an index entry names no tenant and is passed over")]);
+    dynamo.delete_item().table_name(table).set_key(Some(key("stray"))).send().await.unwrap();
+
+    let mine = key(world.app.tenant_id().as_str());
+    let set = async |status: &str| {
+        let update = dynamo.update_item().table_name(table).set_key(Some(mine.clone()));
+        let update = update.update_expression("SET #s = :s").expression_attribute_names("#s", "status");
+        update.expression_attribute_values(":s", text(status)).send().await.unwrap();
+    };
+    set("cheerful").await;
+    world.next_tick(&world.function()).await;
+    log.expect("a record that cannot be read", &[line("ERROR", "tenant passed over")]);
+    set("active").await;
+    assert_discreet(log, &world).await;
+}
+
+/// Says when it is asked, and answers when it may.
+struct Waiting<P> {
+    probe: P,
+    asked: Arc<Notify>,
+    may: Arc<Notify>,
+}
+
+impl<P: Probe> Probe for Waiting<P> {
+    async fn probe(&self, check: &Check, share: &Share) -> Observation {
+        self.asked.notify_one();
+        self.may.notified().await;
+        self.probe.probe(check, share).await
+    }
+}
+
+async fn a_tick_that_another_invocation_has(log: &mut Log) {
+    let world = secret_world().await;
+    let (asked, may) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let deployed = world.function();
+    let probe = HttpProbe::new(loopback(), Limits::default(), world.clock.clone()).unwrap();
+    let probe = Waiting { probe, asked: Arc::clone(&asked), may: Arc::clone(&may) };
+    let store = deployed.store.clone();
+    let slow = with(deployed, store, probe);
+    let quick = world.function();
+    let overtake = async {
+        asked.notified().await;
+        world.tick(&quick).await;
+        may.notify_one();
+    };
+    let (summary, ()) = tokio::join!(slow.handle(world.scheduled(), world.deadline()), overtake);
+    assert_eq!(summary.unwrap().passed_over, 1);
+    log.expect("overtaken", &[line("INFO", "another invocation has this tick")]);
+    assert_discreet(log, &world).await;
+}
+
+/// The app has been gone for longer than a day.
+async fn gone(world: &World, app: &ForgeApp) {
+    let since = Some(world.clock.now() - SignedDuration::from_hours(25));
+    let deliveries = Deliveries { failing_since: since, gone_since: since };
+    world.aws.store().record_deliveries(&app.tenant_id(), deliveries).await.unwrap();
+    app.answer_always(Reply::Platform(404));
+}
+
+async fn suspension(log: &mut Log) {
+    let world = secret_world().await;
+    let mut apps = vec![world.app.clone()];
+    for _ in 0..4 {
+        let app = world.another_app().await;
+        world.add(&app, "secret-path").await;
+        apps.push(app);
+    }
+    world.next_tick(&world.function()).await;
+    log.expect("five tenants", &[]);
+    for app in &apps {
+        gone(&world, app).await;
+    }
+    world.next_tick(&world.function()).await;
+    let unanswered = line("WARN", "no answer of the app's own");
+    let kept = "not suspended: too many tenants fail alike";
+    log.expect(
+        "a shared fault",
+        &[unanswered.clone(), json!({ "level": "WARN", "message": kept, "tenants": 5 })],
+    );
+
+    let world = secret_world().await;
+    world.next_tick(&world.function()).await;
+    gone(&world, &world.app).await;
+    tick_without(&world, 3, "suspend").await;
+    log.expect("not suspended", &[unanswered.clone(), line("ERROR", "tenant could not be suspended")]);
+    world.next_tick(&world.function()).await;
+    let suspended = "tenant suspended: its app has not answered for long";
+    log.expect("suspended", &[unanswered, line("WARN", suspended)]);
+
+    world.app.answer_always(ACCEPTED);
+    let due = i64::try_from(world.app.tenant_id().seed() % 288).unwrap() * 300;
+    let ahead = (due - world.clock.now().as_second()).rem_euclid(86_400);
+    world.clock.advance(if ahead == 0 { 86_400 } else { ahead });
+    world.tick(&world.function()).await;
+    log.expect("revived", &[line("INFO", "the app answers again; the tenant is checked from now on")]);
+    assert_discreet(log, &world).await;
+}
+
+async fn held_verdicts(log: &mut Log) {
+    let world = World::start().await;
+    let mut targets = Vec::new();
+    for host in 2..8 {
+        let target = Target::start_at(host).await;
+        world.add_service(&world.app, &target.url("secret-path"), Thresholds::default()).await;
+        targets.push(target);
+    }
+    let mut function = world.function();
+    function.settings.confirm_after = vec![Duration::from_millis(300); 2];
+    world.next_tick(&function).await;
+    for target in &targets {
+        target.answer(500);
+    }
+    *world.bus.deaf.lock().unwrap() = true;
+    world.next_tick(&function).await;
+    let held = "verdicts held: most unrelated hosts fail alike, so the fault is probably ours";
+    log.expect(
+        "held",
+        &[
+            json!({ "level": "ERROR", "message": held, "tenants": 1, "services": 6 }),
+            line("ERROR", "held verdicts could not be announced"),
+            json!({ "level": "INFO", "message": "service is not alive", "verdict.doubted": true }),
+            json!({ "level": "INFO", "message": "tenant checked", "services.held": 6 }),
+        ],
+    );
+    assert_discreet(log, &world).await;
+}
+
+async fn out_of_time(log: &mut Log) {
+    let world = secret_world().await;
+    let other = world.another_app().await;
+    world.add(&other, "secret-path").await;
+    let mut function = world.function();
+    function.settings.tenants_per_invocation = 1;
+    world.tick(&function).await;
+    log.expect("many tenants", &[json!({ "message": "tenants handed on", "tenants": 2, "ranges": 2 })]);
+
+    function.settings.tenants_per_invocation = 10;
+    let soon = world.clock.now() + SignedDuration::from_secs(44);
+    function.handle(world.scheduled(), soon).await.unwrap();
+    let rest = json!({ "level": "WARN", "message": "out of time; the rest is handed on", "tenants.left": 2 });
+    log.expect("out of time", &[rest]);
+
+    let range = world.bus.ranges.lock().unwrap().last().unwrap().clone();
+    let tired = Event::Range { detail: Range { hop: 5, ..range.clone() } };
+    function.handle(tired, soon).await.unwrap();
+    log.expect("tired", &[line("ERROR", "handed on too often; they wait for the next tick")]);
+
+    world.clock.advance(300);
+    let soon = soon + SignedDuration::from_secs(300);
+    function.handle(Event::Range { detail: range }, soon).await.unwrap();
+    let covered = "out of time; the next tick has begun and covers them";
+    log.expect("too late", &[line("WARN", covered)]);
+    assert_discreet(log, &world).await;
 }

@@ -1,0 +1,69 @@
+//! Every path leaves its line, and no line holds a secret. A test binary with one test, as in add-service.
+
+use register::Register;
+use serde_json::{Value, json};
+use shared::clock::Clock as _;
+use shared::gateway;
+use shared::key::Sign as _;
+use shared::key::kms::DeploymentKey;
+use shared_testing::aws::LocalAws;
+use shared_testing::forge_app::ForgeApp;
+use shared_testing::log::Log;
+use shared_testing::time::FixedClock;
+
+const PAGE: &str = include_str!("../../../../events/register/page.json");
+const JWKS: &str = include_str!("../../../../events/register/jwks.json");
+
+#[tokio::test]
+async fn every_path_is_logged_and_no_secret_is() {
+    let aws = LocalAws::start().await;
+    let app = ForgeApp::start(&aws.deployment_key().public_key().await.unwrap()).await;
+    let clock = FixedClock::at("2026-11-22T10:07:00Z");
+    let handoff = app.handoff(clock.now()).await;
+    let mut function =
+        Register { handoffs: app.handoff_rule(), deployment_key: aws.deployment_key(), clock: clock.clone() };
+    let mut log = Log::collect();
+    let link = |handoff: &str| {
+        let mut event: Value = serde_json::from_str(PAGE).unwrap();
+        event["rawQueryString"] = json!(format!("handoff={handoff}&note=secret-query"));
+        event["queryStringParameters"] = json!({ "handoff": handoff, "note": "secret-query" });
+        event["headers"]["x-secret"] = json!("secret-header");
+        gateway::read(&event.to_string()).unwrap()
+    };
+
+    assert_eq!(function.handle(link(&handoff)).await.status(), 200);
+    let shown = json!({ "level": "INFO", "message": "registration page shown",
+                        "tenant.id": app.tenant_id(), "request.id": "ID0123456789" });
+    log.expect("a good link", &[shown]);
+
+    assert_eq!(function.handle(link(&format!("{handoff}A"))).await.status(), 401);
+    let refused = |code: &str, status: u16| {
+        json!({ "level": "WARN", "message": "hand-off refused", "problem.code": code, "http.status": status,
+                "request.id": "ID0123456789" })
+    };
+    log.expect("a forged link", &[refused("HANDOFF_INVALID", 401)]);
+    clock.advance(601);
+    assert_eq!(function.handle(link(&handoff)).await.status(), 401);
+    log.expect("a late link", &[refused("HANDOFF_EXPIRED", 401)]);
+
+    let keys = || gateway::read(JWKS).unwrap();
+    assert_eq!(function.handle(keys()).await.status(), 200);
+    log.expect("the key set", &[]);
+    let kms = aws_sdk_kms::Client::new(&aws.settings);
+    function.deployment_key = DeploymentKey::new(kms, "no-such-key".to_owned());
+    assert_eq!(function.handle(keys()).await.status(), 503);
+    let message = "the deployment key's public half is not to be had";
+    log.expect("no key", &[json!({ "level": "ERROR", "message": message, "request.id": "ID0123456789" })]);
+
+    log.assert_without(&[
+        &app.trigger_url,
+        app.trigger_url.rsplit('/').next().unwrap(),
+        &handoff,
+        "eyJ",
+        "secret-query",
+        "secret-header",
+        "Mozilla",
+        "shop.atlassian.net",
+        "owner-1",
+    ]);
+}
