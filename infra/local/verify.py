@@ -1,5 +1,6 @@
 """`make test`: every stage that must pass. Nothing is skipped."""
 
+import json
 import shutil
 import sys
 import threading
@@ -90,8 +91,17 @@ class Verification:
     def template(self) -> None:
         self.run(SAM / "sam", "validate", "--lint")
         self.run(LINT / "cfn-lint", "--config-file", "infra/cfn-lint.yaml")
-        self.run(LINT / "checkov", "--config-file", "infra/checkov.yaml", "--file", "infra/template.yaml")
+        self.checkov()
         self.pytest("not system and not browser and not kills and not load")
+
+    def checkov(self) -> None:
+        report = FOLDER / "checkov.json"
+        outputs = ["--output", "cli", "--output", "json", "--output-file-path", f"console,{report}"]
+        self.run(LINT / "checkov", "--config-file", "infra/checkov.yaml", "--file", "infra/template.yaml", *outputs)
+        # A template that it cannot parse has no findings, and it exits with 0.
+        summary = json.loads(report.read_text()).get("summary", {})
+        if summary.get("parsing_errors") != 0 or not summary.get("passed"):
+            raise Failed(f"checkov checked nothing: {summary}")
 
     def pytest(self, marks: str) -> None:
         self.run(PYTHON, "-m", "pytest", "-m", marks, cwd=LOCAL)
