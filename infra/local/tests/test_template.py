@@ -9,32 +9,36 @@ from aws import load_template
 
 RESOURCES = load_template()["Resources"]
 
-# Every action of every function, with the Sid of its statement. A new permission is a decision: it changes this list.
+# Every action of every function, with the Sid of its statement, and the resources that it reaches: `Name` is the ARN of that
+# resource of the stack. A new permission is a decision: it changes this list.
 ALLOWED = {
     "RegisterRole": {
-        "WriteOwnLogs": {"logs:CreateLogStream", "logs:PutLogEvents"},
-        "PublishDeploymentKey": {"kms:GetPublicKey"},
+        "WriteOwnLogs": ({"logs:CreateLogStream", "logs:PutLogEvents"}, "RegisterLogs"),
+        "PublishDeploymentKey": ({"kms:GetPublicKey"}, "DeploymentKey"),
     },
     "AddServiceRole": {
-        "WriteOwnLogs": {"logs:CreateLogStream", "logs:PutLogEvents"},
-        "StoreTenantsAndServices": {
-            "dynamodb:ConditionCheckItem",
-            "dynamodb:GetItem",
-            "dynamodb:PutItem",
-            "dynamodb:Query",
-            "dynamodb:UpdateItem",
-        },
-        "SignRegistrations": {"kms:Sign"},
-        "NameDeploymentKey": {"kms:GetPublicKey"},
-        "CreateTenantKeys": {"kms:GenerateDataKeyPairWithoutPlaintext"},
+        "WriteOwnLogs": ({"logs:CreateLogStream", "logs:PutLogEvents"}, "AddServiceLogs"),
+        "StoreTenantsAndServices": (
+            {
+                "dynamodb:ConditionCheckItem",
+                "dynamodb:GetItem",
+                "dynamodb:PutItem",
+                "dynamodb:Query",
+                "dynamodb:UpdateItem",
+            },
+            "Table",
+        ),
+        "SignRegistrations": ({"kms:Sign"}, "DeploymentKey"),
+        "NameDeploymentKey": ({"kms:GetPublicKey"}, "DeploymentKey"),
+        "CreateTenantKeys": ({"kms:GenerateDataKeyPairWithoutPlaintext"}, "WrappingKey"),
     },
     "CheckServicesRole": {
-        "WriteOwnLogs": {"logs:CreateLogStream", "logs:PutLogEvents"},
-        "ListActiveTenants": {"dynamodb:Query"},
-        "ReadTenantsAndCommitTicks": {"dynamodb:Query", "dynamodb:UpdateItem"},
-        "UnwrapTenantKeys": {"kms:Decrypt"},
-        "HandOverRanges": {"events:PutEvents"},
-        "KeepFailedEvents": {"sqs:SendMessage"},
+        "WriteOwnLogs": ({"logs:CreateLogStream", "logs:PutLogEvents"}, "CheckServicesLogs"),
+        "ListActiveTenants": ({"dynamodb:Query"}, "Table/index/active"),
+        "ReadTenantsAndCommitTicks": ({"dynamodb:Query", "dynamodb:UpdateItem"}, "Table"),
+        "UnwrapTenantKeys": ({"kms:Decrypt"}, "WrappingKey"),
+        "HandOverRanges": ({"events:PutEvents"}, "Bus"),
+        "KeepFailedEvents": ({"sqs:SendMessage"}, "DeadLetters"),
     },
 }
 
@@ -77,19 +81,20 @@ def test_every_role_is_in_the_list():
     assert set(of_type("AWS::IAM::Role")) == set(ALLOWED)
 
 
+def arn(of: str) -> dict:
+    """How the template writes the ARN of `Name`, or of something below it (`Name/index/active`)."""
+    name, _, below = of.partition("/")
+    return {"Fn::Sub": f"${{{name}.Arn}}/{below}"} if below else {"Fn::GetAtt": [name, "Arn"]}
+
+
 @pytest.mark.parametrize("role", ALLOWED)
-def test_a_role_has_exactly_the_listed_actions(role):
-    found = {sid: set(as_list(statement["Action"])) for sid, statement in statements(role).items()}
-    assert found == ALLOWED[role]
+def test_a_role_may_do_exactly_what_is_listed_and_with_what(role):
+    found = {
+        sid: (set(as_list(statement["Action"])), statement["Effect"], statement["Resource"])
+        for sid, statement in statements(role).items()
+    }
+    assert found == {sid: (actions, "Allow", arn(of)) for sid, (actions, of) in ALLOWED[role].items()}
     assert "ManagedPolicyArns" not in RESOURCES[role]["Properties"]
-
-
-@pytest.mark.parametrize("role", ALLOWED)
-def test_a_role_reaches_named_resources_only(role):
-    for statement in statements(role).values():
-        assert statement["Effect"] == "Allow"
-        for resource in as_list(statement["Resource"]):
-            assert isinstance(resource, dict), f"{statement['Sid']} names {resource} instead of a resource of this stack"
 
 
 def test_every_function_has_a_role_and_a_log_group_of_its_own():
@@ -114,17 +119,31 @@ def test_only_add_service_signs_with_the_deployment_key_and_only_one_way():
                 }
 
 
+def key_statements(key: str) -> dict[str, dict]:
+    """The statements of a key's policy by Sid, but for the one that leaves the rest to IAM."""
+    found = {statement["Sid"]: dict(statement) for statement in RESOURCES[key]["Properties"]["KeyPolicy"]["Statement"]}
+    everything = found.pop("AccountDecidesThroughIam")
+    assert everything["Principal"] == {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}
+    return found
+
+
+def test_the_deployment_key_signs_one_way_for_whoever_may():
+    found = key_statements("DeploymentKey")
+    assert {sid: statement.pop("Condition") for sid, statement in found.items()} == {
+        "OnlyThisAlgorithm": {"StringNotEquals": {"kms:SigningAlgorithm": "ED25519_SHA_512"}},
+        "OnlyWholeMessages": {"StringNotEquals": {"kms:MessageType": "RAW"}},
+    }
+    for sid, statement in found.items():
+        assert statement == {"Sid": sid, "Effect": "Deny", "Principal": "*", "Action": "kms:Sign", "Resource": "*"}
+
+
 def test_the_wrapping_key_serves_tenant_keys_only():
     purpose = {"kms:EncryptionContext:purpose": "tenant-key"}
     create = statements("AddServiceRole")["CreateTenantKeys"]
     assert create["Condition"] == {"StringEquals": {"kms:DataKeyPairSpec": "ECC_NIST_EDWARDS25519"} | purpose}
     assert statements("CheckServicesRole")["UnwrapTenantKeys"]["Condition"] == {"StringEquals": purpose}
-    denied = [
-        statement
-        for statement in RESOURCES["WrappingKey"]["Properties"]["KeyPolicy"]["Statement"]
-        if statement["Effect"] == "Deny"
-    ]
-    (deny,) = denied
+    (deny,) = key_statements("WrappingKey").values()
+    assert (deny["Effect"], deny["Principal"]) == ("Deny", "*")
     assert deny["Condition"] == {"StringNotEquals": purpose}
     assert {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey*"} <= set(deny["Action"])
 
@@ -199,9 +218,9 @@ def test_access_logs_hold_no_query_string_and_no_address():
 
 
 def test_no_resource_has_a_fixed_name():
-    names = {"FunctionName", "TableName", "QueueName", "RoleName", "LogGroupName", "AliasName", "AlarmName"}
+    """Every name is made of something of the stack's: two stages fit into one account."""
     for name, resource in RESOURCES.items():
-        # For these two types FunctionName says which function, and is not a name given.
-        if resource["Type"] in ("AWS::Lambda::Permission", "AWS::Lambda::EventInvokeConfig"):
-            continue
-        assert not names & set(resource["Properties"]), name
+        for key, value in resource["Properties"].items():
+            # A stage's name is the API's own; other metrics' names are AWS's.
+            if key.endswith("Name") and key not in ("StageName", "MetricName", "DisplayName"):
+                assert isinstance(value, dict), f"{name} is called {value}"
