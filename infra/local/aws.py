@@ -16,7 +16,9 @@ from processes import Failed, Processes
 # Pins the id, and so the URL, of the local API: ministack reads it from a tag. It has to be known before the deploy,
 # because the functions are told their own URL.
 API_ID = "f0a9e000"
-STACK = "forge-health-local"
+# The stack of each stage in samconfig.toml.
+STACKS = {"local": "forge-health-local", "prod": "forge-health-prod"}
+STACK = STACKS["local"]
 
 
 class LocalAws:
@@ -69,8 +71,8 @@ class LocalAws:
         """What a program needs to talk to this AWS and to build like everybody else here."""
         return settings.build_environment() | {"AWS_ENDPOINT_URL": self.url}
 
-    def deploy(self, parameters: dict[str, str]) -> dict[str, str]:
-        """`sam build` and `sam deploy` of infra/template.yaml. Returns the stack's outputs."""
+    def deploy(self, parameters: dict[str, str], stage: str = "local") -> dict[str, str]:
+        """`sam build` and `sam deploy` of a stage of samconfig.toml. Returns the stack's outputs."""
         built = self.folder / "build"
         # One build at a time: cargo-lambda takes the binaries out of the target directory that all share.
         with (settings.STATE / "build.lock").open("w") as lock:
@@ -85,20 +87,22 @@ class LocalAws:
         # A file, since a JWKS does not survive the quoting rules of the command line.
         overrides = self.folder / "parameters.yaml"
         overrides.write_text(yaml.safe_dump(parameters))
-        given = ["--parameter-overrides", f"file://{overrides}", "--tags", f"ms-custom-id={API_ID}"]
-        self.sam("deploy", "--template-file", built / "template.yaml", *given)
-        return self.outputs()
+        given = ["--parameter-overrides", f"file://{overrides}", "--no-confirm-changeset"]
+        if stage == "local":
+            given += ["--tags", f"ms-custom-id={API_ID}"]
+        self.sam("deploy", "--template-file", built / "template.yaml", *given, stage=stage)
+        return self.outputs(STACKS[stage])
 
-    def delete(self) -> None:
+    def delete(self, stage: str = "local") -> None:
         """`sam delete` of the stack, which keeps what the template says to keep."""
-        self.sam("delete", "--no-prompts")
+        self.sam("delete", "--no-prompts", "--region", settings.REGION, stage=stage)
 
-    def sam(self, command: str, *arguments: object) -> None:
-        """Runs a SAM command on the stage `local` of samconfig.toml; of its output only the end of a failure is shown."""
+    def sam(self, command: str, *arguments: object, stage: str = "local") -> None:
+        """Runs a SAM command on a stage of samconfig.toml; of its output only the end of a failure is shown."""
         log = self.folder / f"sam-{command}.log"
         log.unlink(missing_ok=True)
         # Named, since SAM would look for it beside the built template.
-        configuration = ["--config-file", settings.ROOT / "samconfig.toml", "--config-env", "local"]
+        configuration = ["--config-file", settings.ROOT / "samconfig.toml", "--config-env", stage]
         program = settings.ROOT / ".venv-sam" / "bin" / "sam"
         try:
             line = [program, command, *configuration, *arguments]
@@ -107,8 +111,8 @@ class LocalAws:
             print(*log.read_text(errors="replace").splitlines()[-40:], sep="\n", file=sys.stderr)
             raise
 
-    def outputs(self) -> dict[str, str]:
-        stack = self.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
+    def outputs(self, name: str = STACK) -> dict[str, str]:
+        stack = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
         return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
     def create_state(self) -> dict[str, str]:

@@ -16,6 +16,15 @@ from watch import tick_event
 PERIOD = timedelta(minutes=1)
 
 
+def eventually(what: str, seconds: float, action):
+    """The first true result of `action`."""
+    deadline = time.monotonic() + seconds
+    while not (result := action()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+    return result
+
+
 class Stack:
     """Everything that `make dev` starts, on ports of its own, and an nginx to watch."""
 
@@ -82,21 +91,32 @@ class Stack:
         """Status by name, as the companion app knows them."""
         return {service["name"]: service["status"] for service in self.site.get("/log.json")["services"]}
 
+    def tenant(self) -> dict[str, str]:
+        """The one tenant's `cloudId` and `tenantId`, as stored."""
+        items = self.aws.client("dynamodb").scan(TableName=self.outputs["TableName"])["Items"]
+        (item,) = [item for item in items if item["sk"]["S"] == "TENANT"]
+        return {"cloudId": item["cloudId"]["S"], "tenantId": item["pk"]["S"].removeprefix("TENANT#")}
+
     def callbacks(self) -> list[dict]:
         """What reached the web trigger, oldest first."""
         return list(reversed(self.site.get("/log.json")["callbacks"]))
 
+    def log_lines(self, log_group: str, pattern: str = "") -> list[str]:
+        """What was written into a log group, an output of the stack; all of it, or the lines that hold a text."""
+        pages = self.aws.client("logs").get_paginator("filter_log_events").paginate(
+            logGroupName=self.outputs[log_group], filterPattern=f'"{pattern}"' if pattern else ""
+        )
+        return [event["message"] for page in pages for event in page["events"]]
+
     def metrics(self, log_group: str) -> dict[tuple[str, ...], list[float]]:
         """Values by (metric, dimension values...) that the functions wrote into a log group, an output of the stack."""
         found: dict[tuple[str, ...], list[float]] = {}
-        logs = self.aws.client("logs").get_paginator("filter_log_events")
-        for page in logs.paginate(logGroupName=self.outputs[log_group], filterPattern='"CloudWatchMetrics"'):
-            for event in page["events"]:
-                line = json.loads(event["message"])
-                for definition in line["_aws"]["CloudWatchMetrics"]:
-                    assert definition["Namespace"] == STACK
-                    for metric in definition["Metrics"]:
-                        for names in definition["Dimensions"]:
-                            key = (metric["Name"], *(line[name] for name in names))
-                            found.setdefault(key, []).append(line[metric["Name"]])
+        for text in self.log_lines(log_group, "CloudWatchMetrics"):
+            line = json.loads(text)
+            for definition in line["_aws"]["CloudWatchMetrics"]:
+                assert definition["Namespace"] == STACK
+                for metric in definition["Metrics"]:
+                    for names in definition["Dimensions"]:
+                        key = (metric["Name"], *(line[name] for name in names))
+                        found.setdefault(key, []).append(line[metric["Name"]])
         return found

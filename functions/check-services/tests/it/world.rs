@@ -31,7 +31,7 @@ use shared_testing::time::FixedClock;
 pub(crate) type Deployed =
     CheckServices<DynamoStore, WrappingKey, HttpCallbacks, HttpProbe<FixedClock>, Bus, FixedClock>;
 
-/// Notes what is published. The real bus is driven in the end-to-end test.
+/// Notes what is published. Changes of status pass a real bus in the end-to-end test; `answers` looks at the requests.
 #[derive(Clone, Default)]
 pub(crate) struct Bus {
     pub(crate) ranges: Arc<Mutex<Vec<Range>>>,
