@@ -23,7 +23,8 @@ BUILT = settings.ROOT / ".aws-sam" / "build"
 # provided.al2023 is Amazon Linux 2023, whose glibc is 2.34.
 NEWEST_GLIBC = (2, 34)
 # What one function may cost at a cold start; the reasons are in docs/operations.md.
-LIMITS = {"ready_ms": 15.0, "peak_mib": 12.0, "zipped_mib": 5.0}
+LIMITS = {"ready_ms": 15.0, "peak_mb": 12.0, "zipped_mb": 5.0}
+MB = 1_000_000
 STARTS = 30
 
 
@@ -37,15 +38,22 @@ def build(processes: Processes) -> dict[str, Path]:
     return {folder.name: folder / "bootstrap" for folder in sorted(BUILT.iterdir()) if (folder / "bootstrap").exists()}
 
 
+def newest_glibc(versions: str) -> tuple[int, int] | None:
+    """The oldest glibc that can load a binary, from what `readelf --version-info` says of it; None if it names none."""
+    found = [(int(major), int(minor)) for major, minor in re.findall(r"\bGLIBC_(\d+)\.(\d+)", versions)]
+    # Marks without a number, for relocations of a new kind. The first of them, GLIBC_ABI_DT_RELR, came with 2.36.
+    if re.search(r"\bGLIBC_ABI_", versions):
+        found.append((2, 36))
+    return max(found, default=None)
+
+
 def needed_glibc(binary: Path) -> tuple[int, int]:
-    """The newest glibc version that a symbol of the binary asks for."""
     text = subprocess.run(
         ["readelf", "--version-info", "--wide", str(binary)], check=True, capture_output=True, text=True
     ).stdout
-    versions = [(int(major), int(minor)) for major, minor in re.findall(r"GLIBC_(\d+)\.(\d+)", text)]
-    if not versions:
+    if not (version := newest_glibc(text)):
         raise Failed(f"{binary} names no glibc version: is it the dynamically linked binary of a function?")
-    return max(versions)
+    return version
 
 
 def zipped_bytes(binary: Path) -> int:
@@ -83,7 +91,7 @@ class RuntimeApiHandler(http.server.BaseHTTPRequestHandler):
 
 
 def start_once(binary: Path) -> tuple[float, float]:
-    """Starts a function. Returns milliseconds from spawn to its first request for an event, and its peak memory in MiB."""
+    """Starts a function. Returns milliseconds from spawn to its first request for an event, and its peak memory in MB."""
     with RuntimeApi() as api, tempfile.TemporaryFile() as output:
         threading.Thread(target=api.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         environment = settings.CREDENTIALS | {
@@ -107,7 +115,7 @@ def start_once(binary: Path) -> tuple[float, float]:
                 output.seek(0)
                 raise Failed(f"{binary} did not become ready: {api.failure or output.read().decode(errors='replace')}")
             status = Path(f"/proc/{process.pid}/status").read_text()
-            peak = int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024
+            peak = int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) * 1024 / MB
         finally:
             process.kill()
             process.wait()
@@ -122,19 +130,19 @@ def main() -> None:
         if len(binaries) != 3:
             raise Failed(f"expected three functions in {BUILT}, found {sorted(binaries)}")
         problems = []
-        print(f"\n{'function':<24}{'glibc':>7}{'zipped MiB':>12}" + (f"{'ready ms':>10}{'p95':>7}{'peak MiB':>10}" if bench else ""))
+        print(f"\n{'function':<24}{'glibc':>7}{'zipped MB':>12}" + (f"{'ready ms':>10}{'p95':>7}{'peak MB':>10}" if bench else ""))
         for name, binary in binaries.items():
             glibc = needed_glibc(binary)
-            measured = {"zipped_mib": zipped_bytes(binary) / 2**20}
-            line = f"{name:<24}{glibc[0]}.{glibc[1]:<4}{measured['zipped_mib']:>12.2f}"
+            measured = {"zipped_mb": zipped_bytes(binary) / MB}
+            line = f"{name:<24}{glibc[0]}.{glibc[1]:<4}{measured['zipped_mb']:>12.2f}"
             if glibc > NEWEST_GLIBC:
                 problems.append(f"{name} needs glibc {glibc[0]}.{glibc[1]}, AWS has {NEWEST_GLIBC[0]}.{NEWEST_GLIBC[1]}")
             if bench:
                 runs = [start_once(binary) for _ in range(STARTS)]
                 times = sorted(took for took, _ in runs)
                 measured["ready_ms"] = statistics.median(times)
-                measured["peak_mib"] = max(peak for _, peak in runs)
-                line += f"{measured['ready_ms']:>10.1f}{times[int(STARTS * 0.95)]:>7.1f}{measured['peak_mib']:>10.1f}"
+                measured["peak_mb"] = max(peak for _, peak in runs)
+                line += f"{measured['ready_ms']:>10.1f}{times[int(STARTS * 0.95)]:>7.1f}{measured['peak_mb']:>10.1f}"
             print(line, flush=True)
             problems += [
                 f"{name}: {value:.1f} exceeds {key} of {LIMITS[key]}" for key, value in measured.items() if value > LIMITS[key]
