@@ -160,6 +160,21 @@ fn every_test_that_the_threat_model_names_exists() {
 }
 
 #[test]
+fn every_action_of_a_workflow_is_pinned_to_a_commit() {
+    let used: Vec<_> = files(".github/workflows", &[".yml"])
+        .iter()
+        .flat_map(|(_, text)| text.lines())
+        .filter_map(|line| line.split_once("uses:").map(|(_, action)| action.trim().to_owned()))
+        .collect();
+    assert!(!used.is_empty());
+    for action in used {
+        let (_, version) = action.split_once('@').unwrap_or_default();
+        let commit = version.split(' ').next().unwrap_or_default();
+        assert!(commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()), "{action}");
+    }
+}
+
+#[test]
 fn every_module_says_what_it_is_for() {
     for (name, text) in sources() {
         assert!(text.starts_with("//! "), "{name}");
