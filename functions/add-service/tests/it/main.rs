@@ -5,5 +5,4 @@ mod aws_failing;
 mod bounds;
 mod input;
 mod registration;
-mod start;
 mod world;
