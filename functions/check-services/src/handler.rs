@@ -35,9 +35,9 @@ use event::{Event, MAX_HOPS, Range, VerdictsHeld};
 use key_cache::KeyCache;
 use vantage::Vantage;
 
-/// How many tenants are worked on at once. Most of a tenant's time is waiting; memory is bounded by this (512 tenants of
-/// 50 services are about 40 MB), not by the number of tenants. Many, so that those who wait for endpoints that hang keep
-/// nobody from beginning; sockets are bounded where they are opened.
+/// How many tenants are worked on at once. Most of a tenant's time is waiting; memory is bounded by this, not by the number
+/// of tenants: 500 tenants of 50 services peaked at 132 MiB (docs/performance.md). Many, so that those who wait for
+/// endpoints that hang keep nobody from beginning; sockets are bounded where they are opened.
 const TENANTS_AT_ONCE: usize = 512;
 
 /// Between the starts of two tenants: fifty a second. 2,500 tenants take 50 s, which is about what their checks need of
