@@ -8,13 +8,7 @@ use crate::world::World;
 
 #[tokio::test]
 async fn too_many_tenants_are_handed_on_as_ranges_that_cover_each_once() {
-    let world = World::with_one_service().await;
-    let mut apps = vec![world.app.clone()];
-    for _ in 0..4 {
-        let app = world.another_app().await;
-        world.add(&app, "a").await;
-        apps.push(app);
-    }
+    let (world, apps) = World::with_tenants(5).await;
     let mut function = world.function();
     function.settings.tenants_per_invocation = 2;
     let summary = world.tick(&function).await;
@@ -32,9 +26,7 @@ async fn too_many_tenants_are_handed_on_as_ranges_that_cover_each_once() {
 
 #[tokio::test]
 async fn a_lost_range_costs_its_tenants_that_tick_and_nobody_else_anything() {
-    let world = World::with_one_service().await;
-    let other = world.another_app().await;
-    world.add(&other, "a").await;
+    let (world, mut apps) = World::with_tenants(2).await;
     let mut function = world.function();
     function.settings.tenants_per_invocation = 1;
     let tick = async |lost: Option<usize>| {
@@ -51,10 +43,9 @@ async fn a_lost_range_costs_its_tenants_that_tick_and_nobody_else_anything() {
     let missed = |app: &shared_testing::forge_app::ForgeApp| -> Vec<_> {
         app.received("UPDATE").iter().map(|update| update.body["missedTicks"].as_u64()).collect()
     };
-    let (first, last) =
-        if world.app.tenant_id() < other.tenant_id() { (&world.app, &other) } else { (&other, &world.app) };
-    assert_eq!(missed(first), [None, None, None]);
-    assert_eq!(missed(last), [None, Some(1)]);
+    apps.sort_by_key(shared_testing::forge_app::ForgeApp::tenant_id);
+    assert_eq!(missed(&apps[0]), [None, None, None]);
+    assert_eq!(missed(&apps[1]), [None, Some(1)]);
 }
 
 #[tokio::test]
@@ -90,13 +81,7 @@ async fn a_deadline_that_has_passed_is_none() {
 
 #[tokio::test]
 async fn starts_are_spread_over_the_period_and_the_results_name_the_tick() {
-    let world = World::with_one_service().await;
-    let mut apps = vec![world.app.clone()];
-    for _ in 0..4 {
-        let app = world.another_app().await;
-        world.add(&app, "a").await;
-        apps.push(app);
-    }
+    let (world, apps) = World::with_tenants(5).await;
     let mut function = world.function();
     function.settings.period = shared::tick::Period::from_minutes(1).unwrap();
     let pace = async |function: &crate::world::Deployed| {
@@ -131,13 +116,7 @@ impl Probe for Hanging {
 
 #[tokio::test]
 async fn a_tenant_that_hangs_is_cut_off_and_the_rest_handed_on_in_time() {
-    let world = World::with_one_service().await;
-    let mut apps = vec![world.app.clone()];
-    for _ in 0..30 {
-        let app = world.another_app().await;
-        world.add(&app, "a").await;
-        apps.push(app);
-    }
+    let (world, apps) = World::with_tenants(31).await;
     let deployed = world.function();
     let function = check_services::CheckServices {
         probe: Hanging,

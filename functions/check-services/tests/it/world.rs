@@ -94,6 +94,18 @@ impl World {
         world
     }
 
+    /// A deployment with so many tenants, each with one service, and their apps.
+    pub(crate) async fn with_tenants(count: usize) -> (Self, Vec<ForgeApp>) {
+        let world = Self::with_one_service().await;
+        let mut apps = vec![world.app.clone()];
+        while apps.len() < count {
+            let app = world.another_app().await;
+            world.add(&app, "a").await;
+            apps.push(app);
+        }
+        (world, apps)
+    }
+
     pub(crate) async fn another_app(&self) -> ForgeApp {
         ForgeApp::start(&self.deployment_key).await
     }
