@@ -44,9 +44,12 @@ def test_an_update_in_place_keeps_tenants_and_changes_what_it_says(stack: Stack)
 
 
 def test_a_second_stage_with_its_own_domain_stands_beside_the_first(stack: Stack):
-    """The stage `prod` of samconfig.toml, as it is, with the three parameters that no other test sets."""
+    """The stage `prod` of samconfig.toml, as it is, with the four parameters that no other test sets."""
     certificate = stack.aws.client("acm").request_certificate(DomainName="health.example.com")["CertificateArn"]
     own = {"DomainName": "health.example.com", "CertificateArn": certificate, "AlarmAddress": "operator@example.com"}
+    own["CreateDashboard"] = "false"
+    dashboards = stack.aws.client("cloudwatch").list_dashboards()["DashboardEntries"]
+    assert len(dashboards) == 1 and dashboards[0]["DashboardName"] in stack.outputs["DashboardUrl"]
     services = stack.statuses()
     prod = stack.aws.deploy(own, stage="prod")
 
@@ -55,6 +58,8 @@ def test_a_second_stage_with_its_own_domain_stands_beside_the_first(stack: Stack
     assert prod["DomainTarget"] == domain["DomainNameConfigurations"][0]["ApiGatewayDomainName"]
     subscribed = stack.aws.client("sns").list_subscriptions_by_topic(TopicArn=prod["AlarmTopicArn"])["Subscriptions"]
     assert [(entry["Protocol"], entry["Endpoint"]) for entry in subscribed] == [("email", "operator@example.com")]
+    assert stack.aws.client("cloudwatch").list_dashboards()["DashboardEntries"] == dashboards
+    assert "DashboardUrl" not in prod
     # Nothing of the two is the same, and the first one works on.
     assert not set(prod.values()) & set(stack.outputs.values())
     assert stack.aws.outputs() == stack.outputs
