@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub mod address;
+mod certificates;
 pub mod http;
 mod resolver;
 pub mod special_purpose;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::Answer;
 use crate::clock::{Clock, SystemClock};
 use crate::tenant::TriggerUrl;
+use crate::tls::{self, SetupError};
 
 /// Sends one callback to a web trigger.
 pub trait Deliver: Send + Sync {
@@ -115,8 +116,12 @@ const MAX_ANSWER_BYTES: usize = 4 * 1024;
 
 impl HttpCallbacks {
     /// Connections to triggers are reused between tenants whose triggers share a host.
-    pub fn new() -> reqwest::Result<Self> {
+    pub fn new() -> Result<Self, SetupError> {
+        let tls = tls::client(&Arc::new(rustls::crypto::aws_lc_rs::default_provider()))?
+            .with_root_certificates(tls::authorities(&[])?)
+            .with_no_client_auth();
         let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .connect_timeout(Duration::from_secs(5))

@@ -23,18 +23,17 @@ use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Client, Response, StatusCode, redirect};
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
-use rustls::pki_types::CertificateDer;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig};
 use tokio::time::{Instant, timeout};
 use url::{Host, Url};
-use x509_parser::certificate::X509CertificateParser;
-use x509_parser::nom::Parser;
 
 use super::address::{Policy, Refusal, TargetUrl};
+use super::certificates::{Remembering, certificate_end};
 use super::resolver::{Vetted, VettingResolver};
 use super::turns::{Share, Turns};
 use super::{Check, Failure, Method, Observation, Probe};
 use crate::clock::{Clock, whole_seconds};
+use crate::tls;
 
 /// How a probe names itself.
 const USER_AGENT: &str = "forge-health/0.1";
@@ -78,15 +77,9 @@ pub enum SetupError {
     /// `/etc/resolv.conf` cannot be read, or names no server.
     #[error("no name servers")]
     NameServers(#[source] Box<dyn Error + Send + Sync>),
-    /// The TLS library or an extra authority.
-    #[error("TLS cannot be set up")]
-    Tls(#[from] rustls::Error),
-    /// The platform has no certificate authority and none was given.
-    #[error("no certificate authorities")]
-    NoAuthorities,
     /// The HTTP client.
-    #[error("the HTTP client cannot be set up")]
-    Client(#[from] reqwest::Error),
+    #[error(transparent)]
+    Client(#[from] tls::SetupError),
 }
 
 /// Probes over HTTP and HTTPS. Make one and share it: it holds the certificate authorities.
@@ -127,7 +120,8 @@ impl<C: Clock> HttpProbe<C> {
             .no_proxy()
             .user_agent(USER_AGENT)
             .default_headers(headers)
-            .build()?;
+            .build()
+            .map_err(tls::SetupError::from)?;
         let turns = Turns::new(limits.sockets, limits.per_address);
         Ok(Self { client, resolver, policy, turns, limits, clock })
     }
@@ -315,22 +309,16 @@ impl Seen {
     }
 }
 
-fn tls_config(extra_authorities: &[Vec<u8>]) -> Result<ClientConfig, SetupError> {
-    let mut authorities = RootCertStore::empty();
-    authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    for der in extra_authorities {
-        authorities.add(CertificateDer::from(der.clone()))?;
-    }
-    if authorities.is_empty() {
-        return Err(SetupError::NoAuthorities);
-    }
+fn tls_config(extra_authorities: &[Vec<u8>]) -> Result<ClientConfig, tls::SetupError> {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     // First the one that every server knows, in a hello that fits one packet: a probe has no secrets for an attacker with
     // a quantum computer to come, and pays for the key exchange that would keep them.
     provider.kx_groups = vec![X25519, SECP256R1, SECP384R1, X25519MLKEM768];
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(authorities)
+    let provider = Arc::new(provider);
+    let verifier = Remembering::new(tls::authorities(extra_authorities)?, &provider)?;
+    let mut config = tls::client(&provider)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -377,10 +365,4 @@ fn expired_at(error: &rustls::Error) -> Option<Timestamp> {
         }
         _ => None,
     }
-}
-
-/// The end of validity of a DER certificate.
-fn certificate_end(der: &[u8]) -> Option<Timestamp> {
-    let (_, certificate) = X509CertificateParser::new().with_deep_parse_extensions(false).parse(der).ok()?;
-    Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use shared::probe::Network;
 use tokio::net::TcpStream;
@@ -73,6 +74,19 @@ impl Identity {
             .with_no_client_auth()
             .with_single_cert(self.chain.clone(), self.key())
             .unwrap()
+    }
+
+    /// A server that shows these certificates and does not have their key.
+    pub(crate) fn server_config_of_a_thief(&self) -> ServerConfig {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let other = PrivatePkcs8KeyDer::from(KeyPair::generate().unwrap().serialize_der()).into();
+        let key = provider.key_provider.load_private_key(other).unwrap();
+        let shown = SingleCertAndKey::from(CertifiedKey::new(self.chain.clone(), key));
+        ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(shown))
     }
 
     /// A server that insists on a certificate of its clients.

@@ -50,6 +50,24 @@ async fn a_whole_chain_is_alive_and_one_without_its_intermediate_is_tls() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_known_proves_nothing_without_its_key() {
+    let authority = Authority::new("root");
+    let identity = authority.issue(&valid_for("service.example.com"));
+    let names = NameServer::answering(&["127.0.0.1"]).await;
+    let network = Network { name_servers: vec![names.at], ..authority.trusted() };
+    let prober = prober_in(&network, loopback());
+    for (config, failure) in [
+        (identity.server_config(), None),
+        (identity.server_config_of_a_thief(), Some(Failure::Tls)),
+        (identity.server_config(), None),
+    ] {
+        let server = https(config, answer("200 OK", "", "")).await;
+        let url = format!("https://service.example.com:{}/", server.at.port());
+        assert_eq!(prober.probe_alone(&get(&url)).await.failure, failure);
+    }
+}
+
+#[tokio::test]
 async fn an_ended_certificate_is_tls_and_its_end_is_told() {
     let authority = Authority::new("root");
     let mut params = valid_for("service.example.com");
