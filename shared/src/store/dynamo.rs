@@ -345,10 +345,10 @@ impl DynamoStore {
 
 impl Registrations for DynamoStore {
     async fn find(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<Registered>, StoreError> {
-        let partition = self.partition(tenant, true, now).await?;
-        let Some((tenant, service_count)) = partition.tenant()? else { return Ok(None) };
-        let (state, _) = partition.state()?;
-        Ok(Some(Registered { tenant, service_count, services: partition.services()?, state }))
+        let mut partition = self.partition(tenant, true, now).await?;
+        let Some((tenant, service_count)) = partition.take_tenant()? else { return Ok(None) };
+        let (state, _) = partition.take_state()?;
+        Ok(Some(Registered { tenant, service_count, services: partition.into_services()?, state }))
     }
 
     async fn bound_to(
@@ -481,14 +481,14 @@ impl Checks for DynamoStore {
     }
 
     async fn load(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<Watched>, StoreError> {
-        let partition = self.partition(tenant, false, now).await?;
-        let Some((tenant, _)) = partition.tenant()? else { return Ok(None) };
-        let mut services = partition.services()?;
+        let mut partition = self.partition(tenant, false, now).await?;
+        let Some((tenant, _)) = partition.take_tenant()? else { return Ok(None) };
+        let (state, deliveries) = partition.take_state()?;
+        let mut services = partition.into_services()?;
         services.retain(|service| service.activity != Activity::Pending);
         if services.is_empty() {
             return Ok(None);
         }
-        let (state, deliveries) = partition.state()?;
         Ok(Some(Watched { tenant, services, state, deliveries }))
     }
 
@@ -629,10 +629,11 @@ struct Partition {
     items: HashMap<String, Item>,
 }
 
+// Each item is read once, so it is taken out: what the attributes hold need not be copied.
 impl Partition {
-    fn tenant(&self) -> Result<Option<(Tenant, u32)>, StoreError> {
-        let Some(item) = self.items.get("TENANT") else { return Ok(None) };
-        let record: TenantRecord = from_item(item.clone())?;
+    fn take_tenant(&mut self) -> Result<Option<(Tenant, u32)>, StoreError> {
+        let Some(item) = self.items.remove("TENANT") else { return Ok(None) };
+        let record: TenantRecord = from_item(item)?;
         let decode = |text: &str| BASE64URL_NOPAD.decode(text.as_bytes()).map_err(poisoned);
         let public_key: [u8; 32] =
             decode(&record.public_key)?.try_into().map_err(|_| StoreError::Poisoned("public key".into()))?;
@@ -652,11 +653,11 @@ impl Partition {
         }
     }
 
-    fn services(&self) -> Result<Vec<Service>, StoreError> {
+    fn into_services(self) -> Result<Vec<Service>, StoreError> {
         let mut services = Vec::new();
-        for (sk, item) in &self.items {
+        for (sk, item) in self.items {
             let Some(id) = sk.strip_prefix("SERVICE#") else { continue };
-            let record: ServiceRecord = from_item(item.clone())?;
+            let record: ServiceRecord = from_item(item)?;
             let service = Service {
                 id: ServiceId::derive(&self.tenant, record.check.url.as_str()),
                 name: record.name,
@@ -676,9 +677,9 @@ impl Partition {
         Ok(services)
     }
 
-    fn state(&self) -> Result<(State, Deliveries), StoreError> {
-        let Some(item) = self.items.get("STATE") else { return Ok(Default::default()) };
-        let record: StateRecord = from_item(item.clone())?;
+    fn take_state(&mut self) -> Result<(State, Deliveries), StoreError> {
+        let Some(item) = self.items.remove("STATE") else { return Ok(Default::default()) };
+        let record: StateRecord = from_item(item)?;
         let mut services = BTreeMap::new();
         for (id, entry) in record.services {
             services.insert(id, entry.try_into()?);
