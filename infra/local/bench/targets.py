@@ -37,6 +37,7 @@ http {{
 """
 SERVER = """  server {{
     {listen}
+    ssl_protocols TLSv1.2 TLSv1.3;
     ssl_certificate {folder}/{name}.pem;
     ssl_certificate_key {folder}/{name}.key;
     location / {{ default_type text/plain; return 200 "healthy\\n"; }}
