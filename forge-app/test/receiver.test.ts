@@ -337,6 +337,24 @@ describe('a key introduction', () => {
     expect((await readTrust())?.keys.map(({ jwk }) => jwk)).toEqual([backend.tenantKey.jwk]);
   });
 
+  it('is understood again after a registration with the key before it', async () => {
+    // The backend never heard that its next key was accepted: for it the key before is the present one.
+    await registered();
+    const old = backend.tenantKey;
+    const next = signingKey();
+    const update = () => backend.update(site, rfc3339(site.now), { key: next, body: { keyIntroduction: backend.introduction(site, old, next) } });
+    for (const seconds of [300, 4000]) {
+      site.wait(seconds);
+      expect(await site.receive(update())).toBe('ACCEPTED');
+    }
+    expect((await readTrust())?.keys.map(({ jwk }) => jwk)).toEqual([next.jwk]);
+    expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
+    expect((await readTrust())?.keys.map(({ jwk }) => jwk)).toEqual([old.jwk]);
+    site.wait(300);
+    expect(await site.receive(update())).toBe('ACCEPTED');
+    expect((await readTrust())?.keys[0]?.jwk).toEqual(next.jwk);
+  });
+
   it('of an earlier rotation is without effect', async () => {
     await registered();
     const first = backend.tenantKey;

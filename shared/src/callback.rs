@@ -4,6 +4,7 @@
 
 pub mod answer;
 pub mod http;
+pub mod introduction;
 pub mod message;
 pub mod token;
 

@@ -9,6 +9,7 @@ use std::future::Future;
 use data_encoding::BASE64URL_NOPAD;
 use ed25519_dalek::pkcs8::DecodePrivateKey;
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -142,6 +143,17 @@ impl fmt::Debug for WrappedKey {
     }
 }
 
+/// A tenant's key pair as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantKey {
+    /// The public half.
+    pub public: PublicKey,
+    /// The private half.
+    pub wrapped: WrappedKey,
+    /// When KMS made it.
+    pub made_at: Timestamp,
+}
+
 /// A private key in memory. No `Debug`, `Clone` or `Serialize`; zeroized on drop.
 pub struct PrivateKey(SigningKey);
 
@@ -186,7 +198,7 @@ pub enum KeyError {
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Makes tenant keys (add-service). The maker never sees a private key.
+/// Makes tenant keys (add-service, rotate-keys). The maker never sees a private key.
 pub trait MakeKey: Send + Sync {
     /// A new key pair, its private half wrapped under `context`.
     fn make_key(

@@ -1,7 +1,7 @@
-//! Where tenants, services, states and used hand-offs are kept: two narrow ports, one per function that stores.
+//! Where tenants, services, states and used hand-offs are kept: three narrow ports, one per function that stores.
 //!
-//! `Registrations` is all that add-service may do, `Checks` all that check-services may do; each mirrors the IAM
-//! statement of its function. Deliberately absent: a port that could list services over tenants.
+//! `Registrations` is all that add-service may do, `Checks` all that check-services may do, `Rotations` all that rotate-keys
+//! may do; each mirrors the IAM statements of its function. Deliberately absent: a port that could list services over tenants.
 
 use std::future::Future;
 
@@ -12,7 +12,7 @@ use crate::id::{HandoffId, ServiceId, TenantId};
 use crate::probe::Observation;
 use crate::service::Service;
 use crate::status::State;
-use crate::tenant::{Tenant, TenantStatus};
+use crate::tenant::{NextKey, Tenant, TenantStatus};
 use crate::tick::Tick;
 
 pub mod dynamo;
@@ -144,10 +144,10 @@ pub struct TenantRange {
     pub through: Option<TenantId>,
 }
 
-/// Whether a commit won.
+/// Whether a conditional write won.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {
-    /// This invocation owns the tick.
+    /// This invocation owns what it wrote: a tick, a next key.
     Yes,
     /// Another invocation was faster: stop, send nothing.
     Overtaken,
@@ -201,4 +201,38 @@ pub trait Checks: Send + Sync {
         services: &[ServiceId],
         expires_at: Option<Timestamp>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Stores whether the app has accepted or refused `next`, which is still the tenant's next key or of no interest.
+    fn record_reception(
+        &self,
+        tenant: &TenantId,
+        next: &NextKey,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Makes `next` the key of the tenant, if it still follows the tenant's present key; forgets the present one.
+    fn promote(
+        &self,
+        tenant: &Tenant,
+        next: &NextKey,
+    ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+}
+
+/// What rotate-keys may do.
+pub trait Rotations: Send + Sync {
+    /// The ids of all active tenants, ascending.
+    fn tenants(&self) -> impl Future<Output = Result<Vec<TenantId>, StoreError>> + Send;
+
+    /// A tenant without its services; `None` when it is gone.
+    fn tenant(
+        &self,
+        id: &TenantId,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Option<Tenant>, StoreError>> + Send;
+
+    /// Stores the tenant's next key, if its present key is still the one that was read, and no other key follows it.
+    fn offer(
+        &self,
+        tenant: &Tenant,
+        next: &NextKey,
+    ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
 }

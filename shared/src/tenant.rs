@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{CloudId, Kid, TenantId, is_uuid};
-use crate::key::{KeyContext, PublicKey, WrappedKey};
+use crate::key::{KeyContext, TenantKey};
 
 /// The URL of a Forge web trigger in one of the documented shapes, byte for byte as the app names it.
 ///
@@ -111,16 +111,57 @@ pub struct Tenant {
     pub cloud_id: CloudId,
     /// Where callbacks go.
     pub trigger_url: TriggerUrl,
-    /// The public half of the key that signs UPDATE.
-    pub public_key: PublicKey,
-    /// The private half, wrapped by KMS.
-    pub wrapped_key: WrappedKey,
+    /// The key that signs UPDATE.
+    pub key: TenantKey,
+    /// The key that follows it, while it is being handed over.
+    pub next_key: Option<NextKey>,
     /// See [`TenantStatus`].
     pub status: TenantStatus,
     /// When the tenant was first seen.
     pub created_at: Timestamp,
     /// When Forge last accepted a registration; `None` before the first.
     pub registered_at: Option<Timestamp>,
+}
+
+/// What the deployment key says of a next key to the app, a compact JWS (`callback::introduction`). Never logged, as no
+/// token is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Introduction(String);
+
+impl Introduction {
+    /// Takes the token.
+    #[must_use]
+    pub fn new(token: String) -> Self {
+        Self(token)
+    }
+
+    /// The token, for the update that carries it and for the store.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Introduction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Introduction(..)")
+    }
+}
+
+/// The key that follows a tenant's present one, from when it is made until the app has twice accepted an UPDATE under it.
+/// It is never replaced by another: the app may trust it already, and its answer be lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextKey {
+    /// The key pair.
+    pub key: TenantKey,
+    /// Its introduction.
+    pub introduction: Introduction,
+    /// When the introduction ends.
+    pub introduced_until: Timestamp,
+    /// Whether the app has accepted an UPDATE under it.
+    pub is_accepted: bool,
+    /// The first tick, since it was last introduced, at which the app refused it and accepted the present key in its place.
+    pub refused_at: Option<Timestamp>,
 }
 
 impl Tenant {
@@ -133,7 +174,7 @@ impl Tenant {
     /// Names the tenant's key in its callbacks.
     #[must_use]
     pub fn kid(&self) -> Kid {
-        self.public_key.kid()
+        self.key.public.kid()
     }
 
     /// What KMS binds the wrapped key to.

@@ -12,7 +12,7 @@ use shared::clock::{Clock, Nonce, whole_seconds};
 use shared::config::ServiceLimits;
 use shared::handoff::{Handoff, HandoffError};
 use shared::id::{ServiceId, TenantId};
-use shared::key::{KeyError, MakeKey, Sign};
+use shared::key::{KeyError, MakeKey, Sign, TenantKey};
 use shared::metrics::{CallbackResult, Metric, Metrics};
 use shared::probe::{Check, Failure, HttpProbe, Observation, Probe as _, Refusal, Share};
 use shared::problem::{FieldError, Problem};
@@ -253,8 +253,8 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         Ok(Tenant {
             cloud_id: handoff.cloud_id.clone(),
             trigger_url: handoff.trigger_url.clone(),
-            public_key,
-            wrapped_key,
+            key: TenantKey { public: public_key, wrapped: wrapped_key, made_at: now },
+            next_key: None,
             status: TenantStatus::Pending,
             created_at: now,
             registered_at: None,
@@ -271,7 +271,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             cloud_id: &tenant.cloud_id,
             tenant_id: &tenant_id,
             sent_at: now,
-            jwk: tenant.public_key.jwk(),
+            jwk: tenant.key.public.jwk(),
             handoff: handoff.token.as_deref(),
             service: RegisteredService {
                 id: &service.id,

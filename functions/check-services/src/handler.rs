@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 pub mod bus;
 pub mod event;
+mod handover;
 pub mod key_cache;
 mod news;
 mod tenant_tick;
@@ -137,6 +138,8 @@ pub struct Summary {
     pub not_needed: usize,
     /// Those that were not accepted because the app refuses for good.
     pub refused: usize,
+    /// Tenants whose app refused their next key, and accepted the present one.
+    pub next_key_refused: usize,
     /// Checks that found a service alive.
     pub alive: usize,
     /// Checks that did not.
@@ -290,7 +293,7 @@ where
             (Metric::Checks(CheckOutcome::Alive), summary.alive),
             (Metric::Checks(CheckOutcome::Down), summary.not_alive),
             (Metric::Callbacks(CallbackResult::Accepted), summary.accepted),
-            (Metric::Callbacks(CallbackResult::Refused), summary.refused),
+            (Metric::Callbacks(CallbackResult::Refused), summary.refused + summary.next_key_refused),
             (Metric::Callbacks(CallbackResult::Failed), summary.not_accepted - summary.refused),
         ] {
             self.metrics.put(metric, value, now);
@@ -361,6 +364,7 @@ impl Summary {
                 self.not_alive += done.not_alive;
                 self.held += done.held;
                 self.tenants_held += usize::from(done.held > 0);
+                self.next_key_refused += usize::from(done.next_key_refused);
                 match done.told {
                     Told::Answered(answer) if answer.is_acceptance() => self.accepted += 1,
                     Told::Answered(answer) => {

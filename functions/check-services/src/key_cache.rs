@@ -9,52 +9,70 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use shared::id::{Kid, TenantId};
-use shared::key::{KeyError, PrivateKey, UnwrapKey};
+use shared::key::{KeyError, PrivateKey, TenantKey, UnwrapKey};
 use shared::tenant::Tenant;
 
-const MAX_KEYS: usize = 100_000;
+/// Tenants; only while one key follows another a tenant has two.
+const MAX_TENANTS: usize = 100_000;
 const MAX_AGE: SignedDuration = SignedDuration::from_hours(12);
 
-/// Named by kid as well: a key that was replaced is another entry.
-type Name = (TenantId, Kid);
+/// A key, and since when it is here.
+struct Warm {
+    kid: Kid,
+    key: Arc<PrivateKey>,
+    since: Timestamp,
+}
 
 /// A cache before KMS.
 pub struct KeyCache<U> {
     kms: U,
-    keys: Mutex<HashMap<Name, (Arc<PrivateKey>, Timestamp)>>,
+    tenants: Mutex<HashMap<TenantId, Vec<Warm>>>,
 }
 
 impl<U: UnwrapKey> KeyCache<U> {
     /// An empty cache.
     pub fn new(kms: U) -> Self {
-        Self { kms, keys: Mutex::default() }
+        Self { kms, tenants: Mutex::default() }
     }
 
-    /// The tenant's private key, which is proven to be the one that the tenant's record names.
-    pub async fn key(&self, tenant: &Tenant, now: Timestamp) -> Result<Arc<PrivateKey>, KeyError> {
-        let name = (tenant.id(), tenant.kid());
-        if let Some((key, since)) = self.lock().get(&name)
-            && now.duration_since(*since) < MAX_AGE
-        {
-            return Ok(Arc::clone(key));
+    /// The private half of `wanted`, one of the tenant's keys, proven to be what the record names. Whatever else was kept
+    /// for the tenant and is none of its keys any more is forgotten.
+    pub async fn key(
+        &self,
+        tenant: &Tenant,
+        wanted: &TenantKey,
+        now: Timestamp,
+    ) -> Result<Arc<PrivateKey>, KeyError> {
+        let (id, kid) = (tenant.id(), wanted.public.kid());
+        if let Some(warm) = self.lock().get_mut(&id) {
+            let is_named = |kid: &Kid| {
+                *kid == tenant.kid() || tenant.next_key.iter().any(|next| next.key.public.kid() == *kid)
+            };
+            warm.retain(|warm| now.duration_since(warm.since) < MAX_AGE && is_named(&warm.kid));
+            if let Some(warm) = warm.iter().find(|warm| warm.kid == kid) {
+                return Ok(Arc::clone(&warm.key));
+            }
         }
-        let key = Arc::new(self.kms.unwrap_key(&tenant.wrapped_key, &tenant.key_context()).await?);
-        if key.public_key().map_err(|_| KeyError::Mismatch)? != tenant.public_key {
+        let key = Arc::new(self.kms.unwrap_key(&wanted.wrapped, &tenant.key_context()).await?);
+        if key.public_key().map_err(|_| KeyError::Mismatch)? != wanted.public {
             return Err(KeyError::Mismatch);
         }
-        let mut keys = self.lock();
-        if keys.len() >= MAX_KEYS
-            && let Some(any) = keys.keys().next().cloned()
+        let mut tenants = self.lock();
+        if tenants.len() >= MAX_TENANTS
+            && !tenants.contains_key(&id)
+            && let Some(any) = tenants.keys().next().cloned()
         {
-            keys.remove(&any);
+            tenants.remove(&any);
         }
-        keys.insert(name, (Arc::clone(&key), now));
+        // Exactly as large as it has to be: nearly all have one key.
+        let warm = tenants.entry(id).or_insert_with(|| Vec::with_capacity(1));
+        warm.push(Warm { kid, key: Arc::clone(&key), since: now });
         Ok(key)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Name, (Arc<PrivateKey>, Timestamp)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TenantId, Vec<Warm>>> {
         // The map is whole between any two statements that hold the lock.
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,21 +82,29 @@ mod tests {
 
     use shared::id::CloudId;
     use shared::key::{KeyContext, WrappedKey};
-    use shared::tenant::{TenantStatus, TriggerRule};
+    use shared::tenant::{Introduction, NextKey, TenantStatus, TriggerRule};
 
     use super::*;
 
-    /// Unwraps everything to one key: what a KMS that was handed a foreign ciphertext could do. The local KMS accepts
-    /// a tampered ciphertext, so this needs a double.
+    /// "Unwraps" a seed: what a KMS that was handed a foreign ciphertext could do. The local KMS accepts a tampered
+    /// ciphertext, so this needs a double.
+    #[derive(Default)]
     struct Kms {
-        seed: u8,
         calls: AtomicUsize,
     }
 
     impl UnwrapKey for Kms {
-        async fn unwrap_key(&self, _: &WrappedKey, _: &KeyContext) -> Result<PrivateKey, KeyError> {
+        async fn unwrap_key(&self, wrapped: &WrappedKey, _: &KeyContext) -> Result<PrivateKey, KeyError> {
             self.calls.fetch_add(1, Ordering::SeqCst);
-            Ok(PrivateKey::from_seed(&[self.seed; 32]))
+            Ok(PrivateKey::from_seed(&[wrapped.as_bytes()[0]; 32]))
+        }
+    }
+
+    fn key(seed: u8) -> TenantKey {
+        TenantKey {
+            public: PrivateKey::from_seed(&[seed; 32]).public_key().unwrap(),
+            wrapped: WrappedKey::new(vec![seed]),
+            made_at: Timestamp::UNIX_EPOCH,
         }
     }
 
@@ -87,8 +113,8 @@ mod tests {
         Tenant {
             cloud_id: CloudId::parse("11111111-2222-4333-8444-555555555555").unwrap(),
             trigger_url: triggers.parse("https://t.example/x1/a").unwrap(),
-            public_key: PrivateKey::from_seed(&[1; 32]).public_key().unwrap(),
-            wrapped_key: WrappedKey::new(vec![1, 2, 3]),
+            key: key(1),
+            next_key: None,
             status: TenantStatus::Active,
             created_at: Timestamp::UNIX_EPOCH,
             registered_at: None,
@@ -101,16 +127,41 @@ mod tests {
 
     #[tokio::test]
     async fn a_warm_key_is_unwrapped_once_in_twelve_hours() {
-        let cache = KeyCache::new(Kms { seed: 1, calls: AtomicUsize::new(0) });
+        let cache = KeyCache::new(Kms::default());
         for hours in [0, 0, 11, 12, 23] {
-            assert!(cache.key(&tenant(), at(hours)).await.is_ok());
+            assert!(cache.key(&tenant(), &key(1), at(hours)).await.is_ok());
         }
         assert_eq!(cache.kms.calls.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test]
+    async fn a_key_that_was_replaced_is_forgotten() {
+        let cache = KeyCache::new(Kms::default());
+        let next = NextKey {
+            key: key(2),
+            introduction: Introduction::new(String::new()),
+            introduced_until: at(1),
+            is_accepted: false,
+            refused_at: None,
+        };
+        let kept = |cache: &KeyCache<Kms>| cache.lock()[&tenant().id()].len();
+        let handing_over = Tenant { next_key: Some(next), ..tenant() };
+        for wanted in [1, 2, 1, 2] {
+            cache.key(&handing_over, &key(wanted), at(0)).await.unwrap();
+        }
+        assert_eq!((kept(&cache), cache.kms.calls.load(Ordering::SeqCst)), (2, 2));
+        let replaced = Arc::downgrade(&cache.lock()[&tenant().id()][0].key);
+
+        let handed_over = Tenant { key: key(2), ..tenant() };
+        cache.key(&handed_over, &key(2), at(0)).await.unwrap();
+        assert_eq!((kept(&cache), cache.kms.calls.load(Ordering::SeqCst)), (1, 2));
+        assert!(replaced.upgrade().is_none());
+    }
+
+    #[tokio::test]
     async fn a_key_that_is_not_the_recorded_one_signs_nothing() {
-        let cache = KeyCache::new(Kms { seed: 2, calls: AtomicUsize::new(0) });
-        assert!(matches!(cache.key(&tenant(), at(0)).await, Err(KeyError::Mismatch)));
+        let cache = KeyCache::new(Kms::default());
+        let foreign = TenantKey { wrapped: WrappedKey::new(vec![2]), ..key(1) };
+        assert!(matches!(cache.key(&tenant(), &foreign, at(0)).await, Err(KeyError::Mismatch)));
     }
 }

@@ -10,6 +10,8 @@ use shared::store::{Deliveries, Watched};
 use shared::tenant::{Tenant, TenantStatus};
 use shared::tick::{Period, Tick};
 
+use crate::handover;
+
 /// How often an app hears of a tenant to which nothing happens.
 const HEARTBEAT: SignedDuration = SignedDuration::from_hours(1);
 
@@ -41,7 +43,11 @@ pub(crate) fn is_due(
     // How many failures were doubted is stored, not whether the app knows: while there is any, it is told.
     let is_held = before.services.values().chain(after.services.values()).any(|service| service.held > 0);
 
+    let next_key = watched.tenant.next_key.as_ref();
+    let is_handing_over = next_key.is_some_and(|next| handover::is_offered(next, tick, period));
+
     is_heartbeat
+        || is_handing_over
         || has_missed_ticks
         || was_not_reached
         || was_registered
@@ -68,9 +74,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use shared::id::{CloudId, ServiceId, TenantId};
-    use shared::key::{PrivateKey, WrappedKey};
+    use shared::key::{PrivateKey, TenantKey, WrappedKey};
     use shared::status::{History, Since, Status, Transition};
-    use shared::tenant::TriggerRule;
+    use shared::tenant::{Introduction, NextKey, TriggerRule};
 
     use super::*;
 
@@ -96,14 +102,32 @@ mod tests {
         )
     }
 
+    fn key(seed: u8) -> TenantKey {
+        TenantKey {
+            public: PrivateKey::from_seed(&[seed; 32]).public_key().unwrap(),
+            wrapped: WrappedKey::new(vec![]),
+            made_at: at("2026-11-22T09:00:00Z"),
+        }
+    }
+
+    fn next_key(refused_at: Option<&str>) -> NextKey {
+        NextKey {
+            key: key(2),
+            introduction: Introduction::new(String::new()),
+            introduced_until: at("2026-12-06T09:00:00Z"),
+            is_accepted: false,
+            refused_at: refused_at.map(at),
+        }
+    }
+
     /// A tenant that was told at 10:05 to expect nothing before 11:00, and the same state at 10:10.
     fn quiet() -> (Watched, State) {
         let rule = TriggerRule { hosts: vec![], allow_loopback: true };
         let tenant = Tenant {
             cloud_id: CloudId::parse("11111111-2222-4333-8444-555555555555").unwrap(),
             trigger_url: rule.parse("http://127.0.0.1:8900/x1/abc").unwrap(),
-            public_key: PrivateKey::from_seed(&[1; 32]).public_key().unwrap(),
-            wrapped_key: WrappedKey::new(vec![]),
+            key: key(1),
+            next_key: None,
             status: TenantStatus::Active,
             created_at: at("2026-11-22T09:00:00Z"),
             registered_at: Some(at("2026-11-22T09:00:00Z")),
@@ -128,7 +152,7 @@ mod tests {
             change(&mut watched, &mut after);
             super::is_due(mode, &watched, &after, after.last_tick.unwrap(), five())
         };
-        let quiet: [(&str, Change); 5] = [
+        let quiet: [(&str, Change); 6] = [
             ("nothing", |_, _| ()),
             ("the last tick before the heartbeat", |watched, after| {
                 (watched.state.last_tick, after.last_tick) = (Some(tick("10:50")), Some(tick("10:55")));
@@ -139,13 +163,16 @@ mod tests {
             ("a registration a minute and more before the last tick", |watched, _| {
                 watched.tenant.registered_at = Some(at("2026-11-22T10:03:59Z"));
             }),
+            ("a next key that the app has refused for a while", |watched, _| {
+                watched.tenant.next_key = Some(next_key(Some("2026-11-22T09:55:00Z")));
+            }),
             ("a tenant of before registrations were noted", |watched, _| watched.tenant.registered_at = None),
         ];
         for (name, change) in quiet {
             assert!(!is_due(CallbackMode::OnChange, change), "{name}");
             assert!(is_due(CallbackMode::EveryTick, change), "{name}");
         }
-        let due: [(&str, Change); 15] = [
+        let due: [(&str, Change); 17] = [
             ("the first tick", |watched, _| watched.state = State::default()),
             ("told of every tick so far", |watched, _| watched.state.quiet_until = None),
             ("the heartbeat", |watched, _| watched.state.quiet_until = Some(tick("10:10"))),
@@ -165,6 +192,10 @@ mod tests {
             ("a verdict held no longer", |watched, _| watched.state.services.extend([service("a", 9)])),
             ("a registration since", |watched, _| {
                 watched.tenant.registered_at = Some(at("2026-11-22T10:07:00Z"));
+            }),
+            ("a next key", |watched, _| watched.tenant.next_key = Some(next_key(None))),
+            ("one that the app has just refused", |watched, _| {
+                watched.tenant.next_key = Some(next_key(Some("2026-11-22T09:55:01Z")));
             }),
             ("a registration just before", |watched, _| {
                 watched.tenant.registered_at = Some(at("2026-11-22T10:04:00Z"));

@@ -15,19 +15,20 @@ use shared::callback::token::{self, CallbackClaims};
 use shared::callback::{Answer, Code};
 use shared::clock::{Clock, whole_seconds};
 use shared::id::{ServiceId, TenantId};
-use shared::key::{KeyError, UnwrapKey};
+use shared::key::{KeyError, TenantKey, UnwrapKey};
 use shared::probe::{Observation, Probe, Share};
 use shared::service::{Activity, Service};
 use shared::status::hold::Around;
 use shared::status::{self, State, Status};
 use shared::store::{Checks, Committed, Deliveries, StoreError, Watched};
 use shared::telemetry::Chain;
-use shared::tenant::TenantStatus;
+use shared::tenant::{Tenant, TenantStatus};
 use shared::tick::Tick;
 use tokio::time::{Instant, timeout_at};
 
 use crate::bus::Publish;
 use crate::event::StatusChanged;
+use crate::handover::{self, Verdict};
 use crate::news;
 use crate::vantage::Vantage;
 use crate::{CheckServices, Round};
@@ -75,6 +76,8 @@ pub struct Done {
     pub services: usize,
     /// Services whose verdict is held.
     pub held: usize,
+    /// Whether the app refused the tenant's next key, and accepted the present one.
+    pub next_key_refused: bool,
     /// Whether the tenant has failed for so long that it is to be suspended, with its services.
     pub give_up: Option<Vec<ServiceId>>,
 }
@@ -88,6 +91,27 @@ pub enum Told {
     NotSent,
     /// There was nothing to tell.
     NotNeeded,
+}
+
+/// What became of an update that was due.
+struct Sent {
+    told: Told,
+    next_key_refused: bool,
+    give_up: Option<Vec<ServiceId>>,
+}
+
+impl Sent {
+    fn nothing(told: Told) -> Self {
+        Self { told, next_key_refused: false, give_up: None }
+    }
+}
+
+/// An app's answer to an update.
+struct Delivered {
+    answer: Answer,
+    /// Requests that it took, over both keys.
+    attempts: u32,
+    verdict: Verdict,
 }
 
 /// What a tick saw of one tenant's services.
@@ -157,17 +181,18 @@ where
                 return self.send(id, &watched, &state, &seen, tick, end).await;
             }
             log_checked(id, tick, &state, &seen, "NOT_NEEDED", 0);
-            (Told::NotNeeded, None)
+            Sent::nothing(Told::NotNeeded)
         };
-        let ((told, give_up), ()) = join(tell, self.announce(id, &watched, &state, tick)).await;
+        let (sent, ()) = join(tell, self.announce(id, &watched, &state, tick)).await;
         let not_alive = seen.not_alive();
         Ok(Outcome::Done(Done {
-            told,
+            told: sent.told,
             alive: seen.observations.len() - not_alive,
             not_alive,
             services: state.services.len(),
             held: seen.held(&state),
-            give_up,
+            next_key_refused: sent.next_key_refused,
+            give_up: sent.give_up,
         }))
     }
 
@@ -262,28 +287,25 @@ where
         seen: &Seen,
         tick: Tick,
         end: Instant,
-    ) -> (Told, Option<Vec<ServiceId>>) {
+    ) -> Sent {
         let tenant = &watched.tenant;
         if self.settings.triggers.parse(tenant.trigger_url.as_str()).is_err() {
             tracing::error!(tenant.id = %id, %tick, "the stored trigger is not allowed (any more); nothing is sent there");
             self.carry(id, watched, state, tick).await;
-            return (Told::NotSent, None);
+            return Sent::nothing(Told::NotSent);
         }
-        let (token, body) = match self.sign(id, watched, state, seen, tick).await {
-            Ok(signed) => signed,
-            Err(error) => {
-                tracing::error!(tenant.id = %id, %tick, error = %Chain(&error), "the update could not be signed; the next tick carries it");
-                self.carry(id, watched, state, tick).await;
-                return (Told::NotSent, None);
-            }
+        let now = whole_seconds(self.clock.now());
+        let update = self.update(id, watched, state, seen, tick, now);
+        let Some(delivered) = self.deliver(id, tenant, &update, tick, end, now).await else {
+            self.carry(id, watched, state, tick).await;
+            return Sent::nothing(Told::NotSent);
         };
-        let left = end.saturating_duration_since(Instant::now());
-        let patience = Patience { total: Patience::UPDATE.total.min(left), ..Patience::UPDATE };
-        let (answer, attempts) =
-            deliver(&self.callbacks, &tenant.trigger_url, &token, &body, patience, id.seed()).await;
-
+        let Delivered { answer, attempts, verdict } = delivered;
         log_checked(id, tick, state, seen, answer.name(), attempts);
-        let give_up = match self.settle(id, watched, state, tick, &answer).await {
+        let next_key_refused = matches!(verdict, Verdict::Refused(_));
+        let noted = self.note(id, tenant, tick, verdict).await;
+        let settled = self.settle(id, watched, state, tick, &answer).await;
+        let give_up = match noted.and(settled) {
             Ok(give_up) => {
                 give_up.then(|| watched.services.iter().map(|service| service.id.clone()).collect())
             }
@@ -293,7 +315,79 @@ where
                 None
             }
         };
-        (Told::Answered(answer), give_up)
+        Sent { told: Told::Answered(answer), next_key_refused, give_up }
+    }
+
+    /// Sends `update` under the tenant's key; while another key follows it, under one of the two and then the other, if it
+    /// is the first that the app does not trust. `None` when neither can sign.
+    async fn deliver(
+        &self,
+        id: &TenantId,
+        tenant: &Tenant,
+        update: &Update<'_>,
+        tick: Tick,
+        end: Instant,
+        now: Timestamp,
+    ) -> Option<Delivered> {
+        let (mut delivered, mut refused) = (None::<Delivered>, None);
+        for key in handover::order(tenant, tick, self.settings.period) {
+            let (token, body) = match self.sign(tenant, key, update, now).await {
+                Ok(signed) => signed,
+                Err(error) if tenant.next_key.is_some() => {
+                    tracing::error!(tenant.id = %id, %tick, key.id = %key.public.kid(), error = %Chain(&error), "one of the tenant's two keys cannot sign");
+                    continue;
+                }
+                Err(error) => {
+                    tracing::error!(tenant.id = %id, %tick, error = %Chain(&error), "the update could not be signed; the next tick carries it");
+                    continue;
+                }
+            };
+            let left = end.saturating_duration_since(Instant::now());
+            let patience = Patience { total: Patience::UPDATE.total.min(left), ..Patience::UPDATE };
+            let (answer, attempts) =
+                deliver(&self.callbacks, &tenant.trigger_url, &token, &body, patience, id.seed()).await;
+            let verdict = handover::verdict(tenant, key, refused, &answer, tick);
+            let attempts = attempts + delivered.map_or(0, |before| before.attempts);
+            let is_final = !handover::may_be_the_key(&answer);
+            delivered = Some(Delivered { answer, attempts, verdict });
+            if is_final {
+                break;
+            }
+            refused = Some(key);
+        }
+        delivered
+    }
+
+    /// Stores what the answer says about the tenant's next key.
+    async fn note(
+        &self,
+        id: &TenantId,
+        tenant: &Tenant,
+        tick: Tick,
+        verdict: Verdict,
+    ) -> Result<(), StoreError> {
+        match verdict {
+            Verdict::Nothing => {}
+            Verdict::Accepted(next) => self.store.record_reception(id, &next).await?,
+            Verdict::Settled(next) => {
+                // An eventually consistent read may bring this here once more.
+                if self.store.promote(tenant, &next).await? == Committed::Yes {
+                    tracing::info!(tenant.id = %id, %tick, key.id = %next.key.public.kid(), "tenant key replaced");
+                }
+            }
+            Verdict::Refused(next) => {
+                tracing::error!(
+                    tenant.id = %id,
+                    %tick,
+                    key.id = %next.key.public.kid(),
+                    "the app refuses its next key; reports go on under the present one"
+                );
+                if tenant.next_key.as_ref() != Some(&next) {
+                    self.store.record_reception(id, &next).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What was not sent is sent at the next tick, also to an app that may wait for its heartbeat.
@@ -332,20 +426,18 @@ where
         }
     }
 
-    async fn sign(
+    fn update<'a>(
         &self,
-        id: &TenantId,
-        watched: &Watched,
-        state: &State,
-        seen: &Seen,
+        id: &'a TenantId,
+        watched: &'a Watched,
+        state: &'a State,
+        seen: &'a Seen,
         tick: Tick,
-    ) -> Result<(String, Vec<u8>), KeyError> {
-        let tenant = &watched.tenant;
-        let now = whole_seconds(self.clock.now());
-        let key = self.keys.key(tenant, now).await?;
-        let update = Update {
+        now: Timestamp,
+    ) -> Update<'a> {
+        Update {
             version: VERSION,
-            cloud_id: &tenant.cloud_id,
+            cloud_id: &watched.tenant.cloud_id,
             tenant_id: id,
             sent_at: now,
             tick,
@@ -374,17 +466,22 @@ where
                 .collect(),
             transitions: &state.transitions,
             transitions_dropped: state.transitions_dropped,
-        };
-        let body = serde_json::to_vec(&update).map_err(|error| KeyError::Refused(Box::new(error)))?;
-        let ids = (&tenant.cloud_id, id);
-        let claims = CallbackClaims::new(
-            &self.settings.issuer,
-            ids,
-            "health:update",
-            format!("{id}.{tick}"),
-            &body,
-            now,
-        );
+            key_introduction: watched.tenant.next_key.as_ref().map(|next| next.introduction.as_str()),
+        }
+    }
+
+    async fn sign(
+        &self,
+        tenant: &Tenant,
+        key: &TenantKey,
+        update: &Update<'_>,
+        now: Timestamp,
+    ) -> Result<(String, Vec<u8>), KeyError> {
+        let key = self.keys.key(tenant, key, now).await?;
+        let body = serde_json::to_vec(update).map_err(|error| KeyError::Refused(Box::new(error)))?;
+        let ids = (update.cloud_id, update.tenant_id);
+        let jti = format!("{}.{}", update.tenant_id, update.tick);
+        let claims = CallbackClaims::new(&self.settings.issuer, ids, "health:update", jti, &body, now);
         let token = token::sign("forge-callback+jwt", &claims, key.as_ref()).await?;
         Ok((token, body))
     }

@@ -80,6 +80,9 @@ pub struct Update<'a> {
     pub transitions: &'a [Transition],
     /// How many older transitions were not kept.
     pub transitions_dropped: u32,
+    /// What the deployment key says of the tenant's next key (`introduction`), while there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_introduction: Option<&'a str>,
 }
 
 /// A service in an [`Update`].

@@ -23,12 +23,14 @@ use super::{
 };
 use crate::handoff::RESUME_FOR;
 use crate::id::{CloudId, HandoffId, Owner, ServiceId, TenantId};
-use crate::key::{PublicKey, WrappedKey};
+use crate::key::{PublicKey, TenantKey, WrappedKey};
 use crate::probe::{Check, Observation};
 use crate::service::{Activity, Service, ServiceName, Thresholds};
 use crate::status::{History, Since, State, Status, Transition};
-use crate::tenant::{Tenant, TenantStatus, TriggerUrl};
+use crate::tenant::{Introduction, NextKey, Tenant, TenantStatus, TriggerUrl};
 use crate::tick::Tick;
+
+mod rotations;
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -59,6 +61,23 @@ struct TenantRecord {
     created_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     registered_at: Option<Timestamp>,
+    /// Absent for the tenant's first key.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    key_made_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    next_key: Option<NextKeyRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NextKeyRecord {
+    public_key: String,
+    wrapped_key: String,
+    made_at: Timestamp,
+    introduction: String,
+    introduced_until: Timestamp,
+    accepted: bool,
+    refused_at: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -251,12 +270,14 @@ impl DynamoStore {
             let record = TenantRecord {
                 cloud_id: tenant.cloud_id.clone(),
                 trigger_url: tenant.trigger_url.clone(),
-                public_key: BASE64URL_NOPAD.encode(tenant.public_key.as_bytes()),
-                wrapped_key: BASE64URL_NOPAD.encode(tenant.wrapped_key.as_bytes()),
+                public_key: encode(tenant.key.public.as_bytes()),
+                wrapped_key: encode(tenant.key.wrapped.as_bytes()),
                 status: TenantStatus::Pending,
                 service_count: entry.new_count,
                 created_at: tenant.created_at,
                 registered_at: None,
+                key_made_at: None,
+                next_key: None,
             };
             let mut new = to_item(&record)?;
             new.extend(Self::key(tenant_pk(&id), "TENANT"));
@@ -271,7 +292,7 @@ impl DynamoStore {
         // The key is part of the condition: a tenant that was deleted and made anew in between has another one.
         let unchanged = "serviceCount = :found AND publicKey = :key";
         let key = Self::key(tenant_pk(&id), "TENANT");
-        let public_key = text(BASE64URL_NOPAD.encode(tenant.public_key.as_bytes()));
+        let public_key = text(encode(tenant.key.public.as_bytes()));
         if entry.pending.is_none() {
             let check = ConditionCheck::builder()
                 .table_name(&self.table)
@@ -442,8 +463,9 @@ impl Registrations for DynamoStore {
     }
 }
 
-impl Checks for DynamoStore {
-    async fn active(&self, range: &TenantRange) -> Result<Vec<TenantId>, StoreError> {
+impl DynamoStore {
+    /// What the index lists in a range, ascending.
+    async fn listed(&self, range: &TenantRange) -> Result<Vec<TenantId>, StoreError> {
         // Both ends in one BETWEEN, which includes both; the excluded one is skipped below.
         let low = range.after.as_ref().map_or("", TenantId::as_str);
         let high = range.through.as_ref().map_or("~", TenantId::as_str);
@@ -478,6 +500,36 @@ impl Checks for DynamoStore {
             }
         }
         Ok(ids)
+    }
+
+    /// An update of an existing TENANT under a condition.
+    async fn update_tenant(
+        &self,
+        tenant: &TenantId,
+        expression: &str,
+        condition: &str,
+        values: Item,
+    ) -> Result<Committed, StoreError> {
+        let _call = self.call().await;
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(Self::key(tenant_pk(tenant), "TENANT")))
+            .update_expression(expression)
+            .condition_expression(condition)
+            .set_expression_attribute_values(Some(values));
+        match update.send().await {
+            Ok(_) => Ok(Committed::Yes),
+            Err(error) if is_failed_condition(&error) => Ok(Committed::Overtaken),
+            Err(error) => Err(classify(error)),
+        }
+    }
+}
+
+impl Checks for DynamoStore {
+    async fn active(&self, range: &TenantRange) -> Result<Vec<TenantId>, StoreError> {
+        self.listed(range).await
     }
 
     async fn load(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<Watched>, StoreError> {
@@ -621,6 +673,28 @@ impl Checks for DynamoStore {
             }
         }
     }
+
+    async fn record_reception(&self, tenant: &TenantId, next: &NextKey) -> Result<(), StoreError> {
+        let values = HashMap::from([
+            (":next".to_owned(), text(encode(next.key.public.as_bytes()))),
+            (":accepted".to_owned(), value(&next.is_accepted)?),
+            (":refused".to_owned(), value(&next.refused_at)?),
+        ]);
+        let expression = "SET nextKey.accepted = :accepted, nextKey.refusedAt = :refused";
+        self.update_tenant(tenant, expression, "nextKey.publicKey = :next", values).await.map(drop)
+    }
+
+    async fn promote(&self, tenant: &Tenant, next: &NextKey) -> Result<Committed, StoreError> {
+        let values = HashMap::from([
+            (":present".to_owned(), text(encode(tenant.key.public.as_bytes()))),
+            (":next".to_owned(), text(encode(next.key.public.as_bytes()))),
+            (":wrapped".to_owned(), text(encode(next.key.wrapped.as_bytes()))),
+            (":made".to_owned(), value(&next.key.made_at)?),
+        ]);
+        let expression = "SET publicKey = :next, wrappedKey = :wrapped, keyMadeAt = :made REMOVE nextKey";
+        let condition = "publicKey = :present AND nextKey.publicKey = :next";
+        self.update_tenant(&tenant.id(), expression, condition, values).await
+    }
 }
 
 /// The unexpired items of one tenant, by sort key.
@@ -634,14 +708,12 @@ impl Partition {
     fn take_tenant(&mut self) -> Result<Option<(Tenant, u32)>, StoreError> {
         let Some(item) = self.items.remove("TENANT") else { return Ok(None) };
         let record: TenantRecord = from_item(item)?;
-        let decode = |text: &str| BASE64URL_NOPAD.decode(text.as_bytes()).map_err(poisoned);
-        let public_key: [u8; 32] =
-            decode(&record.public_key)?.try_into().map_err(|_| StoreError::Poisoned("public key".into()))?;
+        let key_made_at = record.key_made_at.unwrap_or(record.created_at);
         let tenant = Tenant {
             cloud_id: record.cloud_id,
             trigger_url: record.trigger_url,
-            public_key: PublicKey::from_bytes(&public_key).map_err(poisoned)?,
-            wrapped_key: WrappedKey::new(decode(&record.wrapped_key)?),
+            key: tenant_key(&record.public_key, &record.wrapped_key, key_made_at)?,
+            next_key: record.next_key.map(NextKey::try_from).transpose()?,
             status: record.status,
             created_at: record.created_at,
             registered_at: record.registered_at,
@@ -696,6 +768,41 @@ impl Partition {
     }
 }
 
+impl From<&NextKey> for NextKeyRecord {
+    fn from(next: &NextKey) -> Self {
+        Self {
+            public_key: encode(next.key.public.as_bytes()),
+            wrapped_key: encode(next.key.wrapped.as_bytes()),
+            made_at: next.key.made_at,
+            introduction: next.introduction.as_str().to_owned(),
+            introduced_until: next.introduced_until,
+            accepted: next.is_accepted,
+            refused_at: next.refused_at,
+        }
+    }
+}
+
+impl TryFrom<NextKeyRecord> for NextKey {
+    type Error = StoreError;
+    fn try_from(record: NextKeyRecord) -> Result<Self, StoreError> {
+        Ok(Self {
+            key: tenant_key(&record.public_key, &record.wrapped_key, record.made_at)?,
+            introduction: Introduction::new(record.introduction),
+            introduced_until: record.introduced_until,
+            is_accepted: record.accepted,
+            refused_at: record.refused_at,
+        })
+    }
+}
+
+fn tenant_key(public: &str, wrapped: &str, made_at: Timestamp) -> Result<TenantKey, StoreError> {
+    let decode = |text: &str| BASE64URL_NOPAD.decode(text.as_bytes()).map_err(poisoned);
+    let public: [u8; 32] =
+        decode(public)?.try_into().map_err(|_| StoreError::Poisoned("public key".into()))?;
+    let public = PublicKey::from_bytes(&public).map_err(poisoned)?;
+    Ok(TenantKey { public, wrapped: WrappedKey::new(decode(wrapped)?), made_at })
+}
+
 impl From<Since> for StateEntry {
     fn from(since: Since) -> Self {
         let s = match since.status {
@@ -740,6 +847,10 @@ fn handoff_pk(handoff: &HandoffId) -> String {
 
 fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
+}
+
+fn encode(bytes: &[u8]) -> String {
+    BASE64URL_NOPAD.encode(bytes)
 }
 
 fn number(value: i64) -> AttributeValue {

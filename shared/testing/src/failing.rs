@@ -9,10 +9,10 @@ use shared::key::{KeyContext, KeyError, MakeKey, PrivateKey, PublicKey, Sign, Un
 use shared::probe::Observation;
 use shared::status::State;
 use shared::store::{
-    Checks, Committed, Deliveries, Entered, Entry, Registered, Registrations, StoreError, TenantRange,
-    Watched,
+    Checks, Committed, Deliveries, Entered, Entry, Registered, Registrations, Rotations, StoreError,
+    TenantRange, Watched,
 };
-use shared::tenant::{Tenant, TenantStatus};
+use shared::tenant::{NextKey, Tenant, TenantStatus};
 use shared::tick::Tick;
 
 /// How a call fails.
@@ -184,6 +184,29 @@ impl<S: Checks> Checks for FailingStore<S> {
     ) -> Result<(), StoreError> {
         let suspend = self.store.suspend(tenant, services, expires_at);
         self.faults.call("suspend", store_error, suspend).await
+    }
+
+    async fn record_reception(&self, tenant: &TenantId, next: &NextKey) -> Result<(), StoreError> {
+        let record = self.store.record_reception(tenant, next);
+        self.faults.call("record_reception", store_error, record).await
+    }
+
+    async fn promote(&self, tenant: &Tenant, next: &NextKey) -> Result<Committed, StoreError> {
+        self.faults.call("promote", store_error, self.store.promote(tenant, next)).await
+    }
+}
+
+impl<S: Rotations> Rotations for FailingStore<S> {
+    async fn tenants(&self) -> Result<Vec<TenantId>, StoreError> {
+        self.faults.call("tenants", store_error, self.store.tenants()).await
+    }
+
+    async fn tenant(&self, id: &TenantId, now: Timestamp) -> Result<Option<Tenant>, StoreError> {
+        self.faults.call("tenant", store_error, self.store.tenant(id, now)).await
+    }
+
+    async fn offer(&self, tenant: &Tenant, next: &NextKey) -> Result<Committed, StoreError> {
+        self.faults.call("offer", store_error, self.store.offer(tenant, next)).await
     }
 }
 

@@ -3,7 +3,7 @@
 //! The verification here is independent of the code under test only in its inputs; that the tokens satisfy another
 //! implementation is shown by the TypeScript receiver in the end-to-end test.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::Router;
@@ -15,7 +15,8 @@ use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use shared::callback::token;
+use shared::callback::introduction::INTRODUCTION_TYPE;
+use shared::callback::token::{self, InvalidToken};
 use shared::clock::random_nonce;
 use shared::handoff::{CallbackRule, HANDOFF_TYPE, HandoffRule};
 use shared::id::{CloudId, Kid, TenantId};
@@ -48,6 +49,8 @@ pub const ACCEPTED: Reply = Reply::Code(202, "ACCEPTED");
 /// A callback that arrived, its token verified against the keys that the app knows.
 #[derive(Debug, Clone)]
 pub struct Callback {
+    /// The key that signed the token.
+    pub kid: String,
     /// The token's claims.
     pub claims: Value,
     /// The body.
@@ -64,12 +67,25 @@ impl Callback {
     }
 }
 
+/// For how long a tenant key counts after the first UPDATE under its successor, in seconds.
+const KEY_OVERLAP_S: i64 = 3600;
+
+/// A tenant key, and until when it counts once another one is in use.
+#[derive(Clone)]
+struct TrustedKey {
+    key: PublicKey,
+    until: Option<i64>,
+}
+
 #[derive(Default)]
 struct Inbox {
     callbacks: Vec<Callback>,
     replies: VecDeque<Reply>,
     steady: Option<Reply>,
-    tenant_keys: HashMap<String, PublicKey>,
+    tenant_keys: Vec<TrustedKey>,
+    given_keys: HashSet<String>,
+    knows_no_introductions: bool,
+    not_trusted: usize,
     deployment_keys: HashMap<String, PublicKey>,
     own_keys: Vec<(Kid, PublicKey)>,
     faults: Vec<String>,
@@ -175,13 +191,41 @@ impl ForgeApp {
 
     /// Gives the app a tenant's key, as REGISTER would.
     pub fn trust(&self, key: &PublicKey) {
-        self.inbox().tenant_keys.insert(key.kid().to_string(), key.clone());
+        self.inbox().register(key);
+    }
+
+    /// Trusts this key and no other, as when a registration and an update were stored at the same moment.
+    pub fn trust_only(&self, key: &PublicKey) {
+        self.inbox().tenant_keys = vec![TrustedKey { key: key.clone(), until: None }];
+    }
+
+    /// From now on it understands no introductions, as an app of before they were there.
+    pub fn ignore_introductions(&self) {
+        self.inbox().knows_no_introductions = true;
+    }
+
+    /// Pins another deployment key, which introduces keys from now on.
+    pub fn pin(&self, deployment_key: &PublicKey) {
+        self.inbox().deployment_keys =
+            HashMap::from([(deployment_key.kid().to_string(), deployment_key.clone())]);
+    }
+
+    /// The keys that count at `now`, the one in use first.
+    #[must_use]
+    pub fn trusted_keys(&self, now: Timestamp) -> Vec<PublicKey> {
+        self.inbox().trusted(now.as_second()).into_iter().map(|trusted| trusted.key).collect()
+    }
+
+    /// How many updates with an introduction were refused because the app does not trust their key.
+    #[must_use]
+    pub fn not_trusted(&self) -> usize {
+        self.inbox().not_trusted
     }
 
     /// How many different tenant keys the app has been given.
     #[must_use]
     pub fn known_tenant_keys(&self) -> usize {
-        self.inbox().tenant_keys.len()
+        self.inbox().given_keys.len()
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
@@ -193,13 +237,20 @@ async fn receive(State(inbox): State<Arc<Mutex<Inbox>>>, headers: HeaderMap, bod
     let reply = {
         let mut inbox = inbox.lock().expect("no test panicked inside");
         match verify(&mut inbox, &headers, &body) {
-            Ok((claims, body)) => {
+            Ok((callback, keys)) => {
                 let steady = inbox.steady.clone().unwrap_or(ACCEPTED);
                 let reply = inbox.replies.pop_front().unwrap_or(steady);
-                inbox.callbacks.push(Callback { claims, body, reply: reply.clone() });
+                if matches!(reply, ACCEPTED | Reply::LoseAnswer) {
+                    inbox.tenant_keys = keys;
+                }
+                inbox.callbacks.push(Callback { reply: reply.clone(), ..callback });
                 reply
             }
-            Err(fault) => {
+            Err(NotVerified::KeyToBeIntroduced) => {
+                inbox.not_trusted += 1;
+                Reply::Code(401, "UNAUTHORIZED")
+            }
+            Err(NotVerified::Fault(fault)) => {
                 inbox.faults.push(fault);
                 Reply::Code(401, "UNAUTHORIZED")
             }
@@ -220,7 +271,85 @@ async fn receive(State(inbox): State<Arc<Mutex<Inbox>>>, headers: HeaderMap, bod
     }
 }
 
-fn verify(inbox: &mut Inbox, headers: &HeaderMap, body: &[u8]) -> Result<(Value, Value), String> {
+impl Inbox {
+    /// The receiver's rule: a known key changes nothing, another one replaces all.
+    fn register(&mut self, key: &PublicKey) {
+        self.given_keys.insert(key.kid().to_string());
+        if !self.tenant_keys.iter().any(|known| known.key == *key) {
+            self.tenant_keys = vec![TrustedKey { key: key.clone(), until: None }];
+        }
+    }
+
+    fn trusted(&self, now_s: i64) -> Vec<TrustedKey> {
+        self.tenant_keys.iter().filter(|key| key.until.is_none_or(|until| now_s <= until)).cloned().collect()
+    }
+
+    /// The trusted keys, with the one that this message introduces.
+    fn trusted_with(&self, message: &Value, now_s: i64) -> Vec<TrustedKey> {
+        let mut keys = self.trusted(now_s);
+        let introduced = message["keyIntroduction"].as_str().filter(|_| !self.knows_no_introductions);
+        let Some(key) = introduced.and_then(|token| self.introduced(token, message, &keys, now_s)) else {
+            return keys;
+        };
+        if !keys.iter().any(|known| known.key == key) {
+            let present = keys[0].key.clone();
+            keys.retain(|known| known.key == present || known.until.is_some());
+            keys.push(TrustedKey { key, until: None });
+        }
+        keys
+    }
+
+    fn introduced(&self, token: &str, message: &Value, keys: &[TrustedKey], now_s: i64) -> Option<PublicKey> {
+        let signers: Vec<_> = self.deployment_keys.values().map(|key| (key.kid(), key.clone())).collect();
+        let claims: Value = token::verify(token, INTRODUCTION_TYPE, &signers).ok()?;
+        let fits = claims["sub"] == message["tenantId"]
+            && claims["aud"] == message["cloudId"]
+            && claims["currentKid"] == keys.first()?.key.kid().to_string()
+            && claims["iat"].as_i64()? - 60 <= now_s
+            && now_s < claims["exp"].as_i64()? + 60;
+        let jwk: Jwk = serde_json::from_value(claims["jwk"].clone()).ok()?;
+        fits.then(|| PublicKey::from_jwk(&jwk).ok()).flatten()
+    }
+}
+
+/// The key that signed comes first; the key that it follows has its last hour.
+fn after_update(keys: Vec<TrustedKey>, signer: &str, now_s: i64) -> Vec<TrustedKey> {
+    let position = keys.iter().position(|trusted| trusted.key.kid().as_str() == signer);
+    match position.map(|at| (at, &keys[at])) {
+        Some((at, signing)) if at > 0 && signing.until.is_none() => {
+            let until = Some(now_s + KEY_OVERLAP_S);
+            vec![signing.clone(), TrustedKey { until, ..keys[0].clone() }]
+        }
+        _ => keys,
+    }
+}
+
+/// Why a callback is not applied.
+enum NotVerified {
+    /// It introduces a key, and is signed by one that the app does not trust: what a rotation may meet with.
+    KeyToBeIntroduced,
+    /// The backend has made a mistake.
+    Fault(String),
+}
+
+impl From<String> for NotVerified {
+    fn from(fault: String) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<&str> for NotVerified {
+    fn from(fault: &str) -> Self {
+        Self::Fault(fault.to_owned())
+    }
+}
+
+/// The callback, and the tenant keys that are trusted once it is applied.
+fn verify(
+    inbox: &mut Inbox,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(Callback, Vec<TrustedKey>), NotVerified> {
     let token = headers
         .get("authorization")
         .and_then(|value| value.to_str().ok())
@@ -228,10 +357,20 @@ fn verify(inbox: &mut Inbox, headers: &HeaderMap, body: &[u8]) -> Result<(Value,
         .ok_or("no bearer token")?;
     let message: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let register = message["action"] == "REGISTER";
-    let keys = if register { &inbox.deployment_keys } else { &inbox.tenant_keys };
-    let keys: Vec<_> = keys.values().map(|key| (key.kid(), key.clone())).collect();
-    let claims: Value =
-        token::verify(token, "forge-callback+jwt", &keys).map_err(|error| error.to_string())?;
+    let (kid, now_s) = unverified(token).ok_or("no token")?;
+    let tenant_keys = inbox.trusted_with(&message, now_s);
+    let keys: Vec<_> = if register {
+        inbox.deployment_keys.values().map(|key| (key.kid(), key.clone())).collect()
+    } else {
+        tenant_keys.iter().map(|trusted| (trusted.key.kid(), trusted.key.clone())).collect()
+    };
+    let claims: Value = match token::verify(token, "forge-callback+jwt", &keys) {
+        Ok(claims) => claims,
+        Err(InvalidToken::Key) if message["keyIntroduction"].is_string() => {
+            return Err(NotVerified::KeyToBeIntroduced);
+        }
+        Err(error) => return Err(error.to_string().into()),
+    };
     let scope = if register { "health:register" } else { "health:update" };
     let hash = BASE64URL_NOPAD.encode(&Sha256::digest(body));
     let lifetime = claims["exp"].as_i64().zip(claims["iat"].as_i64()).map(|(exp, iat)| exp - iat);
@@ -244,7 +383,7 @@ fn verify(inbox: &mut Inbox, headers: &HeaderMap, body: &[u8]) -> Result<(Value,
         ("exp", lifetime == Some(300)),
     ] {
         if !holds {
-            return Err(format!("{what} is wrong"));
+            return Err(format!("{what} is wrong").into());
         }
     }
     if register {
@@ -255,12 +394,23 @@ fn verify(inbox: &mut Inbox, headers: &HeaderMap, body: &[u8]) -> Result<(Value,
         if let Some(handoff) = handoff {
             let handoff = handoff.map_err(|error| error.to_string())?;
             if handoff["accountId"] != message["service"]["owner"] {
-                return Err("service.owner is not the hand-off's".to_owned());
+                return Err("service.owner is not the hand-off's".into());
             }
         }
         let jwk: Jwk = serde_json::from_value(message["jwk"].clone()).map_err(|error| error.to_string())?;
         let key = PublicKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
-        inbox.tenant_keys.insert(key.kid().to_string(), key);
+        inbox.register(&key);
+        return Ok((Callback { kid, claims, body: message, reply: ACCEPTED }, inbox.tenant_keys.clone()));
     }
-    Ok((claims, message))
+    let tenant_keys = after_update(tenant_keys, &kid, now_s);
+    Ok((Callback { kid, claims, body: message, reply: ACCEPTED }, tenant_keys))
+}
+
+/// Which key a token names, and when it was made: the time of a test's app is that of its backend.
+fn unverified(token: &str) -> Option<(String, i64)> {
+    let part = |index| {
+        let bytes = BASE64URL_NOPAD.decode(token.split('.').nth(index)?.as_bytes()).ok()?;
+        serde_json::from_slice::<Value>(&bytes).ok()
+    };
+    Some((part(0)?["kid"].as_str()?.to_owned(), part(1)?["iat"].as_i64()?))
 }

@@ -3,10 +3,12 @@
 use lambda_http::Response;
 use serde_json::{Value, json};
 use shared::callback::http::HttpCallbacks;
+use shared::callback::introduction::introduce;
 use shared::clock::Clock as _;
 use shared::config::ServiceLimits;
+use shared::key::{MakeKey as _, TenantKey};
 use shared::service::Activity;
-use shared::store::{Registered, Registrations as _};
+use shared::store::{Committed, Registered, Registrations as _, Rotations as _};
 use shared::tenant::TenantStatus;
 use shared_testing::forge_app::{ACCEPTED, ForgeApp, Reply};
 
@@ -41,7 +43,7 @@ async fn a_service_is_checked_stored_introduced_and_active() {
     let stored = stored(&world).await.unwrap();
     assert_eq!(stored.tenant.status, TenantStatus::Active);
     assert_eq!(stored.services[0].activity, Activity::Active);
-    assert_eq!(register.body["jwk"]["x"], stored.tenant.public_key.jwk().x.as_str());
+    assert_eq!(register.body["jwk"]["x"], stored.tenant.key.public.jwk().x.as_str());
 }
 
 #[tokio::test]
@@ -321,4 +323,22 @@ async fn a_redirecting_trigger_is_not_followed() {
     let function = add_service::AddService { callbacks: HttpCallbacks::new().unwrap(), ..world.function() };
     assert_eq!(send(&function, &world.wish("a").await).await.status(), 201);
     assert_eq!(world.app.received("REGISTER").len(), 2);
+}
+
+#[tokio::test]
+async fn a_registration_while_a_key_is_handed_over_names_the_present_key_and_leaves_the_next_one() {
+    let world = World::start().await;
+    let function = world.function();
+    send(&function, &world.wish("a").await).await;
+    let tenant = stored(&world).await.unwrap().tenant;
+    let (public, wrapped) = world.aws.wrapping_key().make_key(&tenant.key_context()).await.unwrap();
+    let key = TenantKey { public, wrapped, made_at: world.clock.now() };
+    let next = introduce(&tenant, key, &world.aws.deployment_key(), world.clock.now()).await.unwrap();
+    assert_eq!(world.aws.store().offer(&tenant, &next).await.unwrap(), Committed::Yes);
+
+    assert_eq!(send(&function, &world.wish("b").await).await.status(), 201);
+    let present = tenant.key.public.jwk().x;
+    assert_eq!(world.app.received("REGISTER")[1].body["jwk"]["x"], present.as_str());
+    let after = stored(&world).await.unwrap();
+    assert_eq!((after.tenant.key, after.tenant.next_key), (tenant.key, Some(next)));
 }

@@ -71,14 +71,17 @@ fn faulty(world: &World, faults: &Faults) -> Faulty {
 }
 
 /// What is left behind: the services' statuses, what is not acknowledged, the tenant, its deliveries, and every
-/// transition that the app has applied, each once.
-type Left = (Vec<Status>, usize, TenantStatus, Deliveries, Vec<(String, String)>);
+/// transition that the app has applied, each once; and whether a key is still being handed over.
+type Left = (Vec<Status>, usize, TenantStatus, Deliveries, Vec<(String, String)>, bool);
 
 async fn left_behind(world: &World) -> Left {
     let watched = world.watched(&world.app).await.unwrap();
     let statuses = watched.state.services.values().map(|since| since.status).collect();
-    let applied = applied(&world.app);
-    (statuses, watched.state.transitions.len(), watched.tenant.status, watched.deliveries, applied)
+    let (tenant, applied) = (watched.tenant, applied(&world.app));
+    // Never an app that trusts a key that the backend has not, or the reverse.
+    assert_eq!(world.app.trusted_keys(world.clock.now())[0], tenant.key.public);
+    let (told, is_handing_over) = (watched.state.transitions.len(), tenant.next_key.is_some());
+    (statuses, told, tenant.status, watched.deliveries, applied, is_handing_over)
 }
 
 /// As the receiver does: an update with a later tick is applied, each of its transitions once.
@@ -97,11 +100,13 @@ fn applied(app: &ForgeApp) -> Vec<(String, String)> {
 }
 
 /// What must be known of a tick that met a fault at the call of this name.
-fn is_clear(name: &str, ended: &Result<Summary, Failed>) -> bool {
+fn is_clear(name: &str, ended: &Result<Summary, Failed>, has_two_keys: bool) -> bool {
     match name {
         "active" => matches!(ended, Err(Failed::List(_))),
         "ranges" => matches!(ended, Err(Failed::HandOn(_))),
         "load" | "commit" => matches!(ended, Err(Failed::Tenants(1))),
+        // The tenant's other key signs, if there is one.
+        "unwrap_key" if has_two_keys => matches!(ended, Ok(Summary { accepted: 0 | 1, failed: 0, .. })),
         "unwrap_key" => matches!(ended, Ok(Summary { accepted: 0, not_accepted: 1, .. })),
         // The update has been sent; what was to be noted of its answer is noted at the next tick.
         _ => matches!(ended, Ok(Summary { failed: 0, .. })),
@@ -133,9 +138,10 @@ async fn walk_all(prepare: impl AsyncFn() -> World, expected_calls: &[&str]) -> 
         for fault in Fault::ALL {
             let what = format!("{fault:?} at call {index}, {name}");
             let world = prepare().await;
+            let has_two_keys = world.watched(&world.app).await.unwrap().tenant.next_key.is_some();
             let ended =
                 faulty(&world, &Faults::at(index, fault)).handle(world.scheduled(), world.deadline()).await;
-            assert!(is_clear(name, &ended), "{what}: {ended:?}");
+            assert!(is_clear(name, &ended, has_two_keys), "{what}: {ended:?}");
             assert_eq!(heal(&world).await, without_fault, "{what}");
         }
     }
@@ -235,6 +241,49 @@ async fn a_tenant_is_given_up_and_revived_whatever_call_fails() {
 }
 
 #[tokio::test]
+async fn a_key_is_handed_over_whatever_call_fails() {
+    let offered = async || {
+        let world = failing_service().await;
+        world.offer_next_key(&world.app).await;
+        world
+    };
+    let calls = ["active", "load", "commit", "unwrap_key", "changes", "record_reception", "acknowledge"];
+    let left = walk(offered, &calls).await;
+    assert_eq!((transitions(&left), left.5), (vec![("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")], false));
+
+    let accepted = async || {
+        let world = offered().await;
+        world.tick(&world.function()).await;
+        world.clock.advance(300);
+        world
+    };
+    let left = walk(accepted, &["active", "load", "commit", "unwrap_key", "promote"]).await;
+    assert_eq!((transitions(&left), left.5), (vec![("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")], false));
+}
+
+#[tokio::test]
+async fn an_app_that_refuses_its_next_key_is_told_whatever_call_fails() {
+    let prepare = async || {
+        let world = failing_service().await;
+        world.app.ignore_introductions();
+        world.offer_next_key(&world.app).await;
+        world
+    };
+    let calls = [
+        "active",
+        "load",
+        "commit",
+        "unwrap_key",
+        "changes",
+        "unwrap_key",
+        "record_reception",
+        "acknowledge",
+    ];
+    let left = walk(prepare, &calls).await;
+    assert_eq!((transitions(&left), left.5), (vec![("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")], true));
+}
+
+#[tokio::test]
 async fn ranges_are_handed_on_or_the_invocation_fails() {
     for (index, name) in ["active", "ranges"].iter().enumerate() {
         for fault in Fault::ALL {
@@ -248,7 +297,7 @@ async fn ranges_are_handed_on_or_the_invocation_fails() {
             };
             let function = cut(&Faults::at(index, fault));
             let ended = function.handle(world.scheduled(), world.deadline()).await;
-            assert!(is_clear(name, &ended), "{fault:?} at {name}: {ended:?}");
+            assert!(is_clear(name, &ended, false), "{fault:?} at {name}: {ended:?}");
             // Lambda runs the same event once more; ranges that had been published all the same are there twice.
             let function = cut(&Faults::none());
             assert_eq!(function.handle(world.scheduled(), world.deadline()).await.unwrap().handed_on, 2);

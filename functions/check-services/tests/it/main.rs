@@ -5,6 +5,7 @@ mod answers;
 mod aws_failing;
 mod concurrency;
 mod deliveries;
+mod handover;
 mod on_change;
 mod ranges;
 mod records;

@@ -11,17 +11,18 @@ use check_services::key_cache::KeyCache;
 use check_services::{CheckServices, Settings, Summary};
 use jiff::Timestamp;
 use shared::callback::http::HttpCallbacks;
+use shared::callback::introduction::introduce;
 use shared::clock::Clock as _;
 use shared::config::CallbackMode;
 use shared::id::{Owner, ServiceId};
 use shared::key::kms::WrappingKey;
-use shared::key::{KeyContext, MakeKey as _, PublicKey, Sign as _};
+use shared::key::{KeyContext, MakeKey as _, PublicKey, Sign as _, TenantKey};
 use shared::metrics::Metrics;
 use shared::probe::{Check, HttpProbe, Limits, Policy};
 use shared::service::{Service, ServiceName, Thresholds};
 use shared::store::dynamo::DynamoStore;
-use shared::store::{Checks as _, Entered, Entry, Registrations as _, Watched};
-use shared::tenant::{Tenant, TenantStatus, TriggerRule};
+use shared::store::{Checks as _, Committed, Entered, Entry, Registrations as _, Rotations as _, Watched};
+use shared::tenant::{NextKey, Tenant, TenantStatus, TriggerRule};
 use shared::tick::Period;
 use shared_testing::aws::LocalAws;
 use shared_testing::forge_app::{BACKEND_URL, ForgeApp};
@@ -166,19 +167,35 @@ impl World {
         };
         assert_eq!(store.enter(&entry, now).await.unwrap(), Entered::Yes);
         store.activate(&tenant, &service.id, None, &[], now).await.unwrap();
-        app.trust(&tenant.public_key);
+        app.trust(&tenant.key.public);
         service.id
     }
 
-    async fn new_tenant(&self, app: &ForgeApp) -> Tenant {
+    /// Gives the app's tenant a next key as rotate-keys would, or introduces the one that it has anew.
+    pub(crate) async fn offer_next_key(&self, app: &ForgeApp) -> NextKey {
+        let tenant = self.watched(app).await.unwrap().tenant;
+        let key = match &tenant.next_key {
+            Some(next) => next.key.clone(),
+            None => self.new_key(app).await,
+        };
+        let next = introduce(&tenant, key, &self.aws.deployment_key(), self.clock.now()).await.unwrap();
+        assert_eq!(self.aws.store().offer(&tenant, &next).await.unwrap(), Committed::Yes);
+        next
+    }
+
+    async fn new_key(&self, app: &ForgeApp) -> TenantKey {
         let context = KeyContext { cloud_id: app.cloud_id.clone(), tenant_id: app.tenant_id() };
-        let (public_key, wrapped_key) = self.aws.wrapping_key().make_key(&context).await.unwrap();
+        let (public, wrapped) = self.aws.wrapping_key().make_key(&context).await.unwrap();
+        TenantKey { public, wrapped, made_at: self.clock.now() }
+    }
+
+    async fn new_tenant(&self, app: &ForgeApp) -> Tenant {
         let triggers = TriggerRule { hosts: vec![], allow_loopback: true };
         Tenant {
             cloud_id: app.cloud_id.clone(),
             trigger_url: triggers.parse(&app.trigger_url).unwrap(),
-            public_key,
-            wrapped_key,
+            key: self.new_key(app).await,
+            next_key: None,
             status: TenantStatus::Pending,
             created_at: self.clock.now(),
             registered_at: None,

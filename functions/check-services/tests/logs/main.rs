@@ -43,6 +43,7 @@ async fn every_path_is_logged_and_no_secret_is() {
     Box::pin(suspension(&mut log)).await;
     Box::pin(held_verdicts(&mut log)).await;
     Box::pin(out_of_time(&mut log)).await;
+    Box::pin(a_key_that_follows(&mut log)).await;
 }
 
 fn line(level: &str, message: &str) -> Value {
@@ -57,7 +58,7 @@ async fn secret_world() -> World {
 
 /// Nothing so far holds what this world keeps to itself.
 async fn assert_discreet(log: &Log, world: &World) {
-    let wrapped = world.watched(&world.app).await.unwrap().tenant.wrapped_key;
+    let wrapped = world.watched(&world.app).await.unwrap().tenant.key.wrapped;
     log.assert_without(&[
         &world.app.trigger_url,
         world.app.trigger_url.rsplit('/').next().unwrap(),
@@ -326,6 +327,42 @@ async fn held_verdicts(log: &mut Log) {
         ],
     );
     assert_discreet(log, &world).await;
+}
+
+async fn a_key_that_follows(log: &mut Log) {
+    let world = secret_world().await;
+    let function = world.function();
+    let next = world.offer_next_key(&world.app).await;
+    let about_next = |level: &str, message: &str| {
+        json!({ "level": level, "message": message,
+                "tenant.id": world.app.tenant_id(), "key.id": next.key.public.kid() })
+    };
+    world.app.ignore_introductions();
+    world.next_tick(&function).await;
+    let both_tried =
+        json!({ "message": "tenant checked", "callback.answer": "ACCEPTED", "callback.attempts": 2 });
+    let refused = about_next("ERROR", "the app refuses its next key; reports go on under the present one");
+    log.expect("a next key that is refused", &[both_tried, refused]);
+
+    let kms = aws_sdk_kms::Client::new(&world.aws.settings);
+    kms.disable_key().key_id(&world.aws.wrapping_key_id).send().await.unwrap();
+    let cold = world.function();
+    world.next_tick(&cold).await;
+    let not_signed = line("ERROR", "one of the tenant's two keys cannot sign");
+    log.expect("two keys that cannot sign", &[not_signed]);
+    kms.enable_key().key_id(&world.aws.wrapping_key_id).send().await.unwrap();
+
+    let world = secret_world().await;
+    let function = world.function();
+    let next = world.offer_next_key(&world.app).await;
+    for _ in 0..2 {
+        world.next_tick(&function).await;
+    }
+    let replaced =
+        json!({ "level": "INFO", "message": "tenant key replaced", "key.id": next.key.public.kid() });
+    log.expect("a key that is replaced", &[replaced]);
+    assert_discreet(log, &world).await;
+    log.assert_without(&[&BASE64URL_NOPAD.encode(next.key.wrapped.as_bytes())]);
 }
 
 async fn out_of_time(log: &mut Log) {

@@ -1,0 +1,77 @@
+//! Which of a tenant's keys signs an UPDATE while one key follows another, and what the app's answer says about that.
+//!
+//! Whatever was lost on the way, one of the two keys is trusted: the app keeps the present key for an hour after it has
+//! switched, and the backend until it knows of it. So the key that is more likely to be trusted signs first, and the other
+//! one as soon as the app answers UNAUTHORIZED. Deliberately absent: who gets a new key (rotate-keys), and every private key.
+
+use jiff::SignedDuration;
+use shared::callback::{Answer, Code};
+use shared::key::TenantKey;
+use shared::tenant::{NextKey, Tenant};
+use shared::tick::{Period, Tick};
+
+/// For how many periods of the alarm an app that refuses its next key is offered it all the same: `CallbacksRefused` asks
+/// for two of three.
+const REFUSED_PERIODS: i32 = 3;
+/// The shortest period of that alarm.
+const SHORTEST_ALARM_PERIOD: SignedDuration = SignedDuration::from_mins(5);
+
+/// Whether the app is to be told under its next key first. Not once its introduction has ended, or when the app has refused
+/// it for a while; rotate-keys introduces it anew in time.
+pub(crate) fn is_offered(next: &NextKey, tick: Tick, period: Period) -> bool {
+    let patience = period.duration().max(SHORTEST_ALARM_PERIOD) * REFUSED_PERIODS;
+    let is_introduced = next.is_accepted || tick.start() < next.introduced_until;
+    is_introduced && next.refused_at.is_none_or(|since| tick.start().duration_since(since) < patience)
+}
+
+/// The tenant's keys in the order in which they sign.
+pub(crate) fn order(tenant: &Tenant, tick: Tick, period: Period) -> impl Iterator<Item = &TenantKey> {
+    let next = tenant.next_key.as_ref();
+    let (first, second) = match next {
+        Some(next) if is_offered(next, tick, period) => (&next.key, Some(&tenant.key)),
+        _ => (&tenant.key, next.map(|next| &next.key)),
+    };
+    std::iter::once(first).chain(second)
+}
+
+/// Whether an answer can be another one under the tenant's other key.
+pub(crate) fn may_be_the_key(answer: &Answer) -> bool {
+    *answer == Answer::App(Code::Unauthorized)
+}
+
+/// What an answer says about the next key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing new.
+    Nothing,
+    /// The app trusts it; to be noted. Once is not enough: a registration that the app handles at the same moment can
+    /// write over what it has just noted, and then it needs the introduction again.
+    Accepted(NextKey),
+    /// The app trusts it for good: it is the tenant's key from now on.
+    Settled(NextKey),
+    /// The app trusts the present key and not this one; to be noted when it is the first time.
+    Refused(NextKey),
+}
+
+/// What is known once the app has answered `answer` to an UPDATE that `signer` signed; `refused` was tried before it.
+pub(crate) fn verdict(
+    tenant: &Tenant,
+    signer: &TenantKey,
+    refused: Option<&TenantKey>,
+    answer: &Answer,
+    tick: Tick,
+) -> Verdict {
+    let Some(next) = tenant.next_key.as_ref().filter(|_| answer.is_acceptance()) else {
+        return Verdict::Nothing;
+    };
+    let signed_by_next = *signer == next.key;
+    match (signed_by_next, next.is_accepted) {
+        (true, true) => Verdict::Settled(next.clone()),
+        (true, false) => Verdict::Accepted(NextKey { is_accepted: true, refused_at: None, ..next.clone() }),
+        (false, _) if refused == Some(&next.key) => {
+            let refused_at = next.refused_at.or(Some(tick.start()));
+            Verdict::Refused(NextKey { is_accepted: false, refused_at, ..next.clone() })
+        }
+        (false, _) => Verdict::Nothing,
+    }
+}

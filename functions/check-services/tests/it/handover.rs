@@ -1,0 +1,272 @@
+//! One key follows another, and no report is lost: the app applies the receiver's own rules.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use check_services::CheckServices;
+use check_services::key_cache::KeyCache;
+use shared::clock::Clock as _;
+use shared::config::CallbackMode;
+use shared::key::{PublicKey, Sign as _};
+use shared::store::{Committed, Rotations as _};
+use shared::tenant::{NextKey, Tenant};
+use shared_testing::aws::LocalAws;
+use shared_testing::failing::{FailingStore, Fault, Faults};
+use shared_testing::forge_app::Reply;
+
+use crate::world::World;
+
+const HOUR: i64 = 3600;
+
+async fn tenant(world: &World) -> Tenant {
+    world.watched(&world.app).await.unwrap().tenant
+}
+
+fn trusted(world: &World) -> Vec<PublicKey> {
+    world.app.trusted_keys(world.clock.now())
+}
+
+/// Which key signed each update, and whether it carried an introduction.
+fn signed_by(world: &World) -> Vec<(String, bool)> {
+    let updates = world.app.received("UPDATE");
+    updates.into_iter().map(|update| (update.kid, update.body["keyIntroduction"].is_string())).collect()
+}
+
+/// A deployment whose one app has had a report, and whose tenant has a next key since.
+async fn offered() -> (World, PublicKey, NextKey) {
+    let world = World::with_one_service().await;
+    world.tick(&world.function()).await;
+    let present = tenant(&world).await.key.public;
+    let next = world.offer_next_key(&world.app).await;
+    (world, present, next)
+}
+
+#[tokio::test]
+async fn a_next_key_signs_at_once_and_is_the_tenants_key_when_the_app_has_accepted_it_twice() {
+    let (world, present, next) = offered().await;
+    let function = world.function();
+    assert_eq!(world.next_tick(&function).await.accepted, 1);
+    assert_eq!(trusted(&world), [next.key.public.clone(), present.clone()]);
+    let noted = tenant(&world).await;
+    assert_eq!((&noted.key.public, noted.next_key.map(|next| next.is_accepted)), (&present, Some(true)));
+
+    assert_eq!(world.next_tick(&function).await.accepted, 1);
+    let replaced = tenant(&world).await;
+    assert_eq!((replaced.key, replaced.next_key), (next.key.clone(), None));
+
+    assert_eq!(world.next_tick(&function).await.accepted, 1);
+    let (old, new) = (present.kid().to_string(), next.key.public.kid().to_string());
+    assert_eq!(signed_by(&world), [(old, false), (new.clone(), true), (new.clone(), true), (new, false)]);
+    // The hour since the first update under the new key is over.
+    world.clock.advance(HOUR);
+    assert_eq!(trusted(&world), [next.key.public]);
+}
+
+#[tokio::test]
+async fn an_app_that_knows_no_introductions_hears_every_tick_under_its_old_key() {
+    let (world, present, next) = offered().await;
+    world.app.ignore_introductions();
+    let function = world.function();
+    let mut offered_at = Vec::new();
+    for tick in 1..=12 {
+        let before = world.app.not_trusted();
+        let summary = world.next_tick(&function).await;
+        assert_eq!((summary.accepted, summary.not_accepted), (1, 0), "tick {tick}");
+        let refusals = world.app.not_trusted() - before;
+        assert_eq!(summary.next_key_refused, refusals, "tick {tick}");
+        offered_at.extend((refusals > 0).then_some(tick));
+    }
+    // Long enough for the alarm, which looks at three periods; then not a callback too many.
+    assert_eq!(offered_at, [1, 2, 3]);
+    let last = signed_by(&world).pop().unwrap();
+    assert_eq!(last, (present.kid().to_string(), true));
+
+    // Introduced anew, it is offered anew; and an app that has been updated meanwhile takes it.
+    let renewed = world.offer_next_key(&world.app).await;
+    assert_eq!(renewed.key, next.key);
+    world.next_tick(&function).await;
+    assert_eq!(world.app.not_trusted(), 4);
+}
+
+#[tokio::test]
+async fn an_app_that_pins_another_deployment_key_takes_the_next_one_once_it_pins_ours() {
+    let (world, present, next) = offered().await;
+    let function = world.function();
+    world.app.pin(&LocalAws::start().await.deployment_key().public_key().await.unwrap());
+    for _ in 0..5 {
+        assert_eq!(world.next_tick(&function).await.accepted, 1);
+    }
+    assert_eq!(trusted(&world), [present]);
+
+    world.app.pin(&world.aws.deployment_key().public_key().await.unwrap());
+    world.offer_next_key(&world.app).await;
+    for _ in 0..2 {
+        assert_eq!(world.next_tick(&function).await.accepted, 1);
+    }
+    assert_eq!((tenant(&world).await.key, trusted(&world)[0].clone()), (next.key.clone(), next.key.public));
+}
+
+#[tokio::test]
+async fn an_introduction_that_has_ended_leaves_the_present_key_in_use() {
+    let (world, present, _) = offered().await;
+    world.clock.advance(14 * 24 * HOUR);
+    let summary = world.next_tick(&world.function()).await;
+    assert_eq!((summary.accepted, world.app.not_trusted()), (1, 0));
+    assert_eq!(signed_by(&world).pop().unwrap().0, present.kid().to_string());
+}
+
+/// Runs one tick and kills it at the call `name`, which is the `index`th of the store.
+async fn kill_at(world: &World, name: &'static str, index: usize) {
+    let deployed = world.function();
+    let faults = Faults::at(index, Fault::Hang);
+    let function = CheckServices {
+        store: FailingStore::new(world.aws.store(), &faults),
+        keys: KeyCache::new(world.aws.wrapping_key()),
+        callbacks: deployed.callbacks,
+        probe: deployed.probe,
+        bus: deployed.bus,
+        clock: deployed.clock,
+        metrics: deployed.metrics,
+        settings: deployed.settings,
+    };
+    world.clock.advance(300);
+    let reached = async {
+        while faults.calls().get(index) != Some(&name) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        _ = function.handle(world.scheduled(), world.deadline()) => panic!("the tick ended before {name}"),
+        () = reached => {}
+    }
+}
+
+#[tokio::test]
+async fn a_kill_between_commit_and_send_or_after_the_apps_answer_changes_nothing() {
+    for (kills, name, index) in
+        [(1, "commit", 2), (3, "commit", 2), (1, "record_reception", 3), (20, "record_reception", 3)]
+    {
+        let (world, _, next) = offered().await;
+        for _ in 0..kills {
+            kill_at(&world, name, index).await;
+        }
+        // Twenty ticks are longer than the hour after which the app forgets the present key.
+        for _ in 0..2 {
+            assert_eq!(world.next_tick(&world.function()).await.accepted, 1, "{kills} kills at {name}");
+        }
+        let settled = tenant(&world).await;
+        assert_eq!((settled.key, settled.next_key), (next.key.clone(), None), "{kills} kills at {name}");
+        assert_eq!(trusted(&world)[0], next.key.public, "{kills} kills at {name}");
+        assert_eq!(world.app.not_trusted(), 0, "{kills} kills at {name}");
+    }
+}
+
+#[tokio::test]
+async fn a_kill_before_the_key_is_replaced_changes_nothing() {
+    let (world, _, next) = offered().await;
+    world.next_tick(&world.function()).await;
+    for _ in 0..15 {
+        kill_at(&world, "promote", 3).await;
+    }
+    assert_eq!(world.next_tick(&world.function()).await.accepted, 1);
+    assert_eq!(tenant(&world).await.key, next.key);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_is_repeated_under_the_same_key() {
+    let (world, _, next) = offered().await;
+    world.app.answer_next([Reply::LoseAnswer, Reply::Code(200, "DUPLICATE")]);
+    assert_eq!(world.next_tick(&world.function()).await.accepted, 1);
+    assert_eq!((tenant(&world).await.next_key.unwrap().is_accepted, world.app.not_trusted()), (true, 0));
+    assert_eq!(trusted(&world)[0], next.key.public);
+}
+
+#[tokio::test]
+async fn the_same_tick_twice_hands_over_once() {
+    let (world, _, _) = offered().await;
+    let (one, two) = (world.function(), world.function());
+    world.clock.advance(300);
+    let (one, two) = tokio::join!(world.tick(&one), world.tick(&two));
+    assert_eq!((one.accepted + two.accepted, one.passed_over + two.passed_over), (1, 1));
+    assert_eq!(world.app.received("UPDATE").len(), 2);
+}
+
+#[tokio::test]
+async fn a_registration_that_writes_over_what_the_app_has_just_noted_is_made_good() {
+    let (world, present, next) = offered().await;
+    let function = world.function();
+    world.next_tick(&function).await;
+    world.app.trust_only(&present);
+    for _ in 0..2 {
+        assert_eq!(world.next_tick(&function).await.accepted, 1);
+    }
+    assert_eq!((tenant(&world).await.key, trusted(&world)[0].clone()), (next.key.clone(), next.key.public));
+}
+
+#[tokio::test]
+async fn a_registration_with_the_present_key_during_a_rotation_is_followed_by_the_next_key_again() {
+    let (world, present, next) = offered().await;
+    // The app has switched and forgotten the present key; the backend does not know. A fresh hand-off brings the key back
+    // that the backend calls present.
+    for _ in 0..14 {
+        kill_at(&world, "record_reception", 3).await;
+    }
+    assert_eq!(trusted(&world), std::slice::from_ref(&next.key.public));
+    world.app.trust(&present);
+    assert_eq!(trusted(&world), [present]);
+    for _ in 0..2 {
+        assert_eq!(world.next_tick(&world.function()).await.accepted, 1);
+    }
+    assert_eq!((tenant(&world).await.key, trusted(&world)[0].clone()), (next.key.clone(), next.key.public));
+}
+
+#[tokio::test]
+async fn a_next_key_that_cannot_be_unwrapped_leaves_the_present_one_in_use() {
+    let (world, present, next) = offered().await;
+    let update = world.aws.dynamo().update_item().table_name(&world.aws.table);
+    let text = |text: String| AttributeValue::S(text);
+    update
+        .key("pk", text(format!("TENANT#{}", world.app.tenant_id())))
+        .key("sk", text("TENANT".to_owned()))
+        .update_expression("SET nextKey.wrappedKey = wrappedKey")
+        .send()
+        .await
+        .unwrap();
+    let function = world.function();
+    assert_eq!(world.next_tick(&function).await.accepted, 1);
+    assert_eq!(signed_by(&world).pop().unwrap(), (present.kid().to_string(), true));
+    assert!(!tenant(&world).await.next_key.unwrap().is_accepted, "{:?}", next.key.public.kid());
+}
+
+#[tokio::test]
+async fn an_app_that_waits_for_its_heartbeat_is_told_of_its_next_key_at_once() {
+    let world = World::with_one_service().await;
+    let mut function = world.function();
+    function.settings.callback_mode = CallbackMode::OnChange;
+    for _ in 0..4 {
+        world.next_tick(&function).await;
+    }
+    let told = world.app.received("UPDATE").len();
+    assert_eq!(world.next_tick(&function).await.not_needed, 1);
+    let next = world.offer_next_key(&world.app).await;
+    for _ in 0..2 {
+        assert_eq!(world.next_tick(&function).await.accepted, 1);
+    }
+    assert_eq!(tenant(&world).await.key, next.key);
+    assert_eq!(world.next_tick(&function).await.not_needed, 1);
+    assert_eq!(world.app.received("UPDATE").len(), told + 2);
+}
+
+#[tokio::test]
+async fn a_next_key_is_stored_only_beside_the_key_that_was_read_and_never_replaces_another() {
+    let (world, _, next) = offered().await;
+    let store = world.aws.store();
+    let read = tenant(&world).await;
+    let renewed = NextKey { refused_at: None, ..next.clone() };
+    assert_eq!(store.offer(&read, &renewed).await.unwrap(), Committed::Yes);
+    let another = NextKey { key: read.key.clone(), ..next.clone() };
+    assert_eq!(store.offer(&read, &another).await.unwrap(), Committed::Overtaken);
+    for _ in 0..2 {
+        world.next_tick(&world.function()).await;
+    }
+    assert_eq!(store.offer(&read, &renewed).await.unwrap(), Committed::Overtaken);
+    assert_eq!(tenant(&world).await.next_key, None);
+}

@@ -1,0 +1,44 @@
+//! What rotate-keys does with the table: it reads TENANT items one by one, and writes nothing but `nextKey`.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use super::{DynamoStore, NextKeyRecord, Partition, classify, encode, has_expired, tenant_pk, text, value};
+use crate::id::TenantId;
+use crate::store::{Committed, Rotations, StoreError, TenantRange};
+use crate::tenant::{NextKey, Tenant};
+
+impl Rotations for DynamoStore {
+    async fn tenants(&self) -> Result<Vec<TenantId>, StoreError> {
+        self.listed(&TenantRange::default()).await
+    }
+
+    async fn tenant(&self, id: &TenantId, now: Timestamp) -> Result<Option<Tenant>, StoreError> {
+        let _call = self.call().await;
+        // Eventually consistent: the condition of what follows protects.
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(Self::key(tenant_pk(id), "TENANT")))
+            .send()
+            .await
+            .map_err(classify)?;
+        let item = answer.item.filter(|item| !has_expired(item, now));
+        let items = item.map(|item| ("TENANT".to_owned(), item)).into_iter().collect();
+        let found = Partition { tenant: id.clone(), items }.take_tenant()?;
+        Ok(found.map(|(tenant, _)| tenant))
+    }
+
+    async fn offer(&self, tenant: &Tenant, next: &NextKey) -> Result<Committed, StoreError> {
+        let values = HashMap::from([
+            (":present".to_owned(), text(encode(tenant.key.public.as_bytes()))),
+            (":public".to_owned(), text(encode(next.key.public.as_bytes()))),
+            (":next".to_owned(), value(&NextKeyRecord::from(next))?),
+        ]);
+        let condition =
+            "publicKey = :present AND (attribute_not_exists(nextKey) OR nextKey.publicKey = :public)";
+        self.update_tenant(&tenant.id(), "SET nextKey = :next", condition, values).await
+    }
+}
