@@ -1,4 +1,4 @@
-"""`make watch`: the three functions under `cargo lambda watch`, rebuilt at every save, for a tunnel to point at.
+"""`make watch`: the four functions under `cargo lambda watch`, rebuilt at every save, for a tunnel to point at.
 
     BACKEND_URL=https://... FORGE_APP_PUBLIC_KEY='{"keys":[...]}' make watch
 

@@ -4,6 +4,7 @@
 
 use std::env;
 
+use jiff::SignedDuration;
 use url::Url;
 
 use crate::handoff::{CallbackRule, HandoffRule};
@@ -101,6 +102,19 @@ pub struct CheckServicesConfig {
     pub metrics: Metrics,
 }
 
+/// What `rotate-keys` uses.
+#[derive(Debug, Clone)]
+pub struct RotateKeysConfig {
+    /// `TABLE_NAME`.
+    pub table: String,
+    /// `DEPLOYMENT_KEY_ID`.
+    pub deployment_key_id: String,
+    /// `WRAPPING_KEY_ID`.
+    pub wrapping_key_id: String,
+    /// `KEY_LIFETIME_DAYS`: how old a tenant key may be; `None` (0) when no age is too old.
+    pub key_lifetime: Option<SignedDuration>,
+}
+
 /// How to log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
@@ -174,6 +188,26 @@ impl CheckServicesConfig {
             tenants_per_invocation: number(get, "TENANTS_PER_INVOCATION", 2_500, 1..=100_000)?,
             spread_percent: u8::try_from(number(get, "SPREAD_PERCENT", 20, 0..=50)?).unwrap_or(50),
             metrics: metrics(get),
+        })
+    }
+}
+
+impl RotateKeysConfig {
+    /// From the process's environment.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::read(&environment)
+    }
+
+    fn read(get: Lookup) -> Result<Self, ConfigError> {
+        let days = number(get, "KEY_LIFETIME_DAYS", 90, 0..=3_650)?;
+        Ok(Self {
+            table: required(get, "TABLE_NAME")?,
+            deployment_key_id: required(get, "DEPLOYMENT_KEY_ID")?,
+            wrapping_key_id: required(get, "WRAPPING_KEY_ID")?,
+            key_lifetime: i64::try_from(days)
+                .ok()
+                .filter(|days| *days > 0)
+                .map(|days| SignedDuration::from_hours(days * 24)),
         })
     }
 }
@@ -320,6 +354,23 @@ mod tests {
             _ => None,
         };
         CheckServicesConfig::read(&get)
+    }
+
+    #[test]
+    fn keys_live_for_ninety_days_unless_asked_otherwise_and_for_ever_with_zero() {
+        let read = |days: &'static str| {
+            let get = |name: &str| match name {
+                "KEY_LIFETIME_DAYS" => Some(days.to_owned()).filter(|value| !value.is_empty()),
+                _ => Some("x".to_owned()),
+            };
+            RotateKeysConfig::read(&get).map(|config| config.key_lifetime)
+        };
+        assert_eq!(read(""), Ok(Some(SignedDuration::from_hours(90 * 24))));
+        assert_eq!(read("1"), Ok(Some(SignedDuration::from_hours(24))));
+        assert_eq!(read("0"), Ok(None));
+        for wrong in ["-1", "3651", "x"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

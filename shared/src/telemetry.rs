@@ -25,7 +25,8 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let level: LevelFilter = config.level.parse().unwrap_or(LevelFilter::INFO);
-    let ours = ["shared", "register", "add_service", "check_services"].map(|name| (name, level));
+    let ours =
+        ["shared", "register", "add_service", "check_services", "rotate_keys"].map(|name| (name, level));
     let filter = Targets::new().with_default(LevelFilter::WARN).with_targets(ours);
     let layer = fmt::layer().with_target(false).with_writer(writer);
     let layer = if config.plain {

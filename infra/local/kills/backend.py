@@ -54,7 +54,7 @@ class Backend:
         # Copies, so that a build meanwhile changes nothing.
         self.binaries = folder / "functions"
         self.binaries.mkdir()
-        for function in ("register", "add-service", "check-services"):
+        for function in ("register", "add-service", "check-services", "rotate-keys"):
             shutil.copy2(built_binary(environment, function, "debug"), self.binaries)
         self.aws = LocalAws(processes, folder, free_port(), keep_state=False)
         self.aws.start()

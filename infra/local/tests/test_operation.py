@@ -1,7 +1,9 @@
 """What an operator does to a running system, and what survives it. Runs after the services of test_end_to_end exist."""
 
+import base64
 import json
 import re
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -41,6 +43,64 @@ def test_an_update_in_place_keeps_tenants_and_changes_what_it_says(stack: Stack)
     status, answer = stack.register("One too many", f"{stack.nginx.http_url}/more")
     assert status == 409, answer
     assert stack.statuses() == services
+
+
+def rotate(stack: Stack, event: dict) -> dict:
+    """One run of rotate-keys; what it says it did, without the counts that are zero."""
+    name = stack.outputs["RotateKeysFunctionName"]
+    answer = stack.aws.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event).encode())
+    body = json.loads(answer["Payload"].read())
+    assert "FunctionError" not in answer, body
+    return {key: count for key, count in body.items() if count}
+
+
+def test_a_tenant_key_is_replaced_and_no_report_is_lost(stack: Stack):
+    """The key is replaced for the operator who asks, and the companion app's own receiver trusts the next one."""
+    table, tenant = stack.aws.client("dynamodb"), stack.tenant()
+    key = {"pk": {"S": f"TENANT#{tenant['tenantId']}"}, "sk": {"S": "TENANT"}}
+
+    def record() -> dict:
+        return table.get_item(TableName=stack.outputs["TableName"], Key=key, ConsistentRead=True)["Item"]
+
+    def trusted() -> list:
+        """The keys that the app trusts, as its receiver has stored them: public half, and its last second."""
+        stored = json.loads((stack.site.state / "kvs.json").read_text())["trust"]["json"]
+        return json.loads(stored)["keys"]
+
+    old = record()["publicKey"]["S"]
+    assert trusted() == [[old, None]]
+    assert rotate(stack, tick_event(datetime.now(UTC))) == {"tenants": 1}, "nothing is 90 days old"
+    asked = {"madeBefore": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "tenantId": tenant["tenantId"]}
+    assert rotate(stack, asked) == {"tenants": 1, "started": 1}
+    assert rotate(stack, asked) == {"tenants": 1, "underWay": 1}
+
+    # The private half is only there as KMS wrapped it, under the tenant's own context.
+    offered = record()["nextKey"]["M"]
+    new, wrapped = offered["publicKey"]["S"], offered["wrappedKey"]["S"]
+    names = {"publicKey", "wrappedKey", "madeAt", "introduction", "introducedUntil", "accepted", "refusedAt"}
+    assert set(offered) == names
+    keys = stack.aws.client("kms")
+    blob = base64.urlsafe_b64decode(wrapped + "=" * (-len(wrapped) % 4))
+    context = {"purpose": "tenant-key"} | tenant
+    private = keys.decrypt(CiphertextBlob=blob, EncryptionContext=context)["Plaintext"]
+    assert len(private) == 48 and private not in blob
+    with pytest.raises(keys.exceptions.InvalidCiphertextException):
+        keys.decrypt(CiphertextBlob=blob, EncryptionContext=context | {"tenantId": "another"})
+
+    services, told = stack.statuses(), len(stack.callbacks())
+    for number in (1, 2):
+        stack.tick()
+        assert len(stack.callbacks()) == told + number
+        assert stack.callbacks()[-1]["code"] == "ACCEPTED"
+        # The old key has an hour; the receiver's own tests say what is then.
+        (first, second) = trusted()
+        assert (first, second[0]) == ([new, None], old)
+        assert time.time() + 3000 < second[1] <= time.time() + 3600
+    assert stack.statuses() == services
+    after = record()
+    assert (after["publicKey"]["S"], after["wrappedKey"]["S"], "nextKey" in after) == (new, wrapped, False)
+    # The ticks of the tests below are signed with it.
+    assert rotate(stack, asked) == {"tenants": 1}
 
 
 def test_a_second_stage_with_its_own_domain_stands_beside_the_first(stack: Stack):
@@ -110,7 +170,7 @@ def test_an_event_that_cannot_be_handled_ends_in_the_dead_letters_and_the_next_o
 
 def test_no_line_of_any_log_holds_what_it_must_not(stack: Stack):
     """All that was logged in every test before this one."""
-    for group in ("RegisterLogGroup", "AddServiceLogGroup", "CheckServicesLogGroup", "ApiLogGroup"):
+    for group in ("RegisterLogGroup", "AddServiceLogGroup", "CheckServicesLogGroup", "RotateKeysLogGroup", "ApiLogGroup"):
         lines = stack.log_lines(group)
         # The local API Gateway writes no access log: test_template looks at its format.
         assert lines or group == "ApiLogGroup", group

@@ -40,6 +40,15 @@ ALLOWED = {
         "HandOverRanges": ({"events:PutEvents"}, "Bus"),
         "KeepFailedEvents": ({"sqs:SendMessage"}, "DeadLetters"),
     },
+    "RotateKeysRole": {
+        "WriteOwnLogs": ({"logs:CreateLogStream", "logs:PutLogEvents"}, "RotateKeysLogs"),
+        "ListActiveTenants": ({"dynamodb:Query"}, "Table/index/active"),
+        "ReadTenantsAndStoreNextKeys": ({"dynamodb:GetItem", "dynamodb:UpdateItem"}, "Table"),
+        "SignIntroductions": ({"kms:Sign"}, "DeploymentKey"),
+        "NameDeploymentKey": ({"kms:GetPublicKey"}, "DeploymentKey"),
+        "CreateTenantKeys": ({"kms:GenerateDataKeyPairWithoutPlaintext"}, "WrappingKey"),
+        "KeepFailedEvents": ({"sqs:SendMessage"}, "DeadLetters"),
+    },
 }
 
 
@@ -99,7 +108,7 @@ def test_a_role_may_do_exactly_what_is_listed_and_with_what(role):
 
 def test_every_function_has_a_role_and_a_log_group_of_its_own():
     functions = of_type("AWS::Serverless::Function")
-    assert len(functions) == 3
+    assert len(functions) == 4
     for name, function in functions.items():
         stem = name.removesuffix("Function")
         properties = function["Properties"]
@@ -109,14 +118,19 @@ def test_every_function_has_a_role_and_a_log_group_of_its_own():
         assert not {"Policies", "Events", "EventInvokeConfig", "Layers"} & set(properties)
 
 
-def test_only_add_service_signs_with_the_deployment_key_and_only_one_way():
+def test_who_signs_with_the_deployment_key_does_so_in_one_way_and_unwraps_nothing():
+    signers = {}
     for role in ALLOWED:
         for sid, statement in statements(role).items():
             if "kms:Sign" in as_list(statement["Action"]):
-                assert (role, sid) == ("AddServiceRole", "SignRegistrations")
+                signers[role] = sid
                 assert statement["Condition"] == {
                     "StringEquals": {"kms:SigningAlgorithm": "ED25519_SHA_512", "kms:MessageType": "RAW"}
                 }
+    assert signers == {"AddServiceRole": "SignRegistrations", "RotateKeysRole": "SignIntroductions"}
+    # What signs updates can introduce no key, and what introduces keys can sign no update.
+    unwrapping = {role for role in ALLOWED for actions, _ in ALLOWED[role].values() if "kms:Decrypt" in actions}
+    assert unwrapping == {"CheckServicesRole"}
 
 
 def key_statements(key: str) -> dict[str, dict]:
@@ -139,8 +153,9 @@ def test_the_deployment_key_signs_one_way_for_whoever_may():
 
 def test_the_wrapping_key_serves_tenant_keys_only():
     purpose = {"kms:EncryptionContext:purpose": "tenant-key"}
-    create = statements("AddServiceRole")["CreateTenantKeys"]
-    assert create["Condition"] == {"StringEquals": {"kms:DataKeyPairSpec": "ECC_NIST_EDWARDS25519"} | purpose}
+    for role in ("AddServiceRole", "RotateKeysRole"):
+        create = statements(role)["CreateTenantKeys"]
+        assert create["Condition"] == {"StringEquals": {"kms:DataKeyPairSpec": "ECC_NIST_EDWARDS25519"} | purpose}
     assert statements("CheckServicesRole")["UnwrapTenantKeys"]["Condition"] == {"StringEquals": purpose}
     (deny,) = key_statements("WrappingKey").values()
     assert (deny["Effect"], deny["Principal"]) == ("Deny", "*")
@@ -175,13 +190,18 @@ def test_state_outlives_the_stack():
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
 
 
-def test_the_schedule_is_on_the_default_bus_and_keeps_what_it_cannot_deliver():
-    rule = RESOURCES["TickRule"]["Properties"]
-    # AWS refuses a schedule on any other bus.
-    assert "EventBusName" not in rule
-    for name in ("TickRule", "RangeRule"):
-        (target,) = RESOURCES[name]["Properties"]["Targets"]
-        assert target["Arn"] == {"Fn::GetAtt": ["CheckServicesFunction", "Arn"]}
+def test_schedules_are_on_the_default_bus_and_keep_what_they_cannot_deliver():
+    targets = {"TickRule": "CheckServices", "RangeRule": "CheckServices", "RotationRule": "RotateKeys"}
+    assert set(of_type("AWS::Events::Rule")) == set(targets)
+    (policy,) = RESOURCES["DeadLettersPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    may_keep = policy["Condition"]["ArnEquals"]["aws:SourceArn"]
+    assert may_keep == [{"Fn::GetAtt": [name, "Arn"]} for name in targets]
+    for name, function in targets.items():
+        rule = RESOURCES[name]["Properties"]
+        # AWS refuses a schedule on any other bus.
+        assert ("ScheduleExpression" in rule) != ("EventBusName" in rule)
+        (target,) = rule["Targets"]
+        assert target["Arn"] == {"Fn::GetAtt": [f"{function}Function", "Arn"]}
         assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["DeadLetters", "Arn"]}}
 
 
@@ -204,6 +224,14 @@ def test_the_app_is_told_at_every_tick_unless_asked_otherwise():
     assert (parameter["Default"], parameter["AllowedValues"]) == ("every-tick", ["every-tick", "on-change"])
     variables = RESOURCES["CheckServicesFunction"]["Properties"]["Environment"]["Variables"]
     assert variables["CALLBACK_MODE"] == {"Ref": "CallbackMode"}
+
+
+def test_keys_live_for_ninety_days_unless_asked_otherwise():
+    # The values that shared/src/config.rs reads.
+    parameter = load_template()["Parameters"]["KeyLifetimeDays"]
+    assert (parameter["Default"], parameter["MinValue"], parameter["MaxValue"]) == (90, 0, 3650)
+    variables = RESOURCES["RotateKeysFunction"]["Properties"]["Environment"]["Variables"]
+    assert variables["KEY_LIFETIME_DAYS"] == {"Ref": "KeyLifetimeDays"}
 
 
 def test_no_log_level_hides_the_metrics():

@@ -1,0 +1,65 @@
+//! Every call to AWS fails once, in every way: the run ends with an error, and the next one finishes.
+
+use rotate_keys::{RotateKeys, Summary};
+use shared::key::UnwrapKey as _;
+use shared_testing::failing::{FailingKeys, FailingStore, Fault, Faults};
+
+use crate::world::{World, scheduled};
+
+#[tokio::test]
+async fn a_next_key_is_made_and_renewed_whatever_call_fails() {
+    let renewing = async || {
+        let (world, ids) = World::with_old_keys(1).await;
+        world.run(&world.function()).await;
+        world.clock.advance(8 * 86_400);
+        (world, ids)
+    };
+    let starting = async || World::with_old_keys(1).await;
+    Box::pin(walk(starting, &["tenants", "tenant", "make_key", "public_key", "sign", "offer"])).await;
+    Box::pin(walk(renewing, &["tenants", "tenant", "public_key", "sign", "offer"])).await;
+}
+
+async fn walk(prepare: impl AsyncFn() -> (World, Vec<shared::id::TenantId>), expected_calls: &[&str]) {
+    let run = async |world: &World, faults: &Faults| {
+        let deployed = world.function();
+        let function = RotateKeys {
+            store: FailingStore::new(deployed.store, faults),
+            deployment_key: FailingKeys::new(deployed.deployment_key, faults),
+            tenant_keys: FailingKeys::new(deployed.tenant_keys, faults),
+            clock: deployed.clock,
+            key_lifetime: deployed.key_lifetime,
+        };
+        Box::pin(function.handle(scheduled(), world.deadline())).await
+    };
+    let (world, _) = prepare().await;
+    let none = Faults::none();
+    run(&world, &none).await.unwrap();
+    assert_eq!(none.calls(), expected_calls);
+
+    for (index, name) in expected_calls.iter().enumerate() {
+        for fault in Fault::ALL {
+            let what = format!("{fault:?} at call {index}, {name}");
+            let (world, ids) = prepare().await;
+            let before = world.tenant(&ids[0]).await;
+            let faults = Faults::at(index, fault);
+            assert!(run(&world, &faults).await.is_err(), "{what}");
+            assert_eq!(faults.calls().len(), index + 1, "nothing is tried after {what}");
+            let is_stored = *name == "offer" && fault == Fault::LostAnswer;
+            assert_eq!(world.tenant(&ids[0]).await != before, is_stored, "{what}");
+
+            // Lambda runs the same event once more.
+            let again = run(&world, &Faults::none()).await.unwrap();
+            let done = (again.started + again.renewed, again.under_way);
+            assert_eq!(done, if is_stored { (0, 1) } else { (1, 0) }, "{what}: {again:?}");
+            let tenant = world.tenant(&ids[0]).await;
+            let next = tenant.next_key.clone().unwrap();
+            // Whatever came first: the key beside the introduction is the one that it names.
+            let wrapping_key = world.aws.wrapping_key();
+            let private = wrapping_key.unwrap_key(&next.key.wrapped, &tenant.key_context()).await.unwrap();
+            assert_eq!(private.public_key().unwrap(), next.key.public, "{what}");
+            assert_eq!(tenant.key, before.key, "{what}");
+            let settled = run(&world, &Faults::none()).await.unwrap();
+            assert_eq!(settled, Summary { tenants: 1, under_way: 1, ..Summary::default() }, "{what}");
+        }
+    }
+}

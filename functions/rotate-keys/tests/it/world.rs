@@ -1,0 +1,109 @@
+//! One deployment of rotate-keys, and tenants as add-service stores them.
+
+use jiff::{SignedDuration, Timestamp};
+use rotate_keys::event::Event;
+use rotate_keys::{RotateKeys, Summary};
+use shared::clock::{Clock as _, random_nonce};
+use shared::id::{CloudId, Owner, TenantId};
+use shared::key::kms::{DeploymentKey, WrappingKey};
+use shared::key::{KeyContext, MakeKey as _, TenantKey};
+use shared::probe::{Check, Policy};
+use shared::service::{Service, ServiceName};
+use shared::store::dynamo::DynamoStore;
+use shared::store::{Entered, Entry, Registrations as _, Rotations as _};
+use shared::tenant::{Tenant, TenantStatus, TriggerRule};
+use shared_testing::aws::LocalAws;
+use shared_testing::time::FixedClock;
+
+pub(crate) type Deployed = RotateKeys<DynamoStore, DeploymentKey, WrappingKey, FixedClock>;
+
+pub(crate) struct World {
+    pub(crate) aws: LocalAws,
+    pub(crate) clock: FixedClock,
+}
+
+impl World {
+    /// An empty deployment.
+    pub(crate) async fn start() -> Self {
+        Self { aws: LocalAws::start().await, clock: FixedClock::at("2026-08-01T03:17:00Z") }
+    }
+
+    /// A deployment with so many tenants, whose keys have lived for as long as keys may.
+    pub(crate) async fn with_old_keys(tenants: usize) -> (Self, Vec<TenantId>) {
+        let world = Self::start().await;
+        let mut ids = Vec::new();
+        for _ in 0..tenants {
+            ids.push(world.add().await);
+        }
+        world.clock.advance(90 * 86_400 + 1);
+        (world, ids)
+    }
+
+    pub(crate) fn function(&self) -> Deployed {
+        RotateKeys {
+            store: self.aws.store(),
+            deployment_key: self.aws.deployment_key(),
+            tenant_keys: self.aws.wrapping_key(),
+            clock: self.clock.clone(),
+            key_lifetime: Some(SignedDuration::from_hours(90 * 24)),
+        }
+    }
+
+    /// A new active tenant.
+    pub(crate) async fn add(&self) -> TenantId {
+        let id = data_encoding::HEXLOWER.encode(&random_nonce());
+        let uuid = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
+        self.register(&CloudId::parse(&uuid).unwrap()).await
+    }
+
+    /// Registers a tenant of this site as if for the first time, with a key of its own.
+    pub(crate) async fn register(&self, cloud_id: &CloudId) -> TenantId {
+        let triggers = TriggerRule { hosts: vec![], allow_loopback: true };
+        let trigger_url = triggers.parse("http://127.0.0.1:1/x1/secret-trigger").unwrap();
+        let id = TenantId::derive(cloud_id, trigger_url.as_str());
+        let context = KeyContext { cloud_id: cloud_id.clone(), tenant_id: id.clone() };
+        let now = self.clock.now();
+        let (public, wrapped) = self.aws.wrapping_key().make_key(&context).await.unwrap();
+        let tenant = Tenant {
+            cloud_id: cloud_id.clone(),
+            trigger_url,
+            key: TenantKey { public, wrapped, made_at: now },
+            next_key: None,
+            status: TenantStatus::Pending,
+            created_at: now,
+            registered_at: None,
+        };
+        let url = Policy::public(vec![], vec![]).target("https://shop.example/").unwrap();
+        let (name, owner) = (ServiceName::parse("Shop").unwrap(), Owner::parse("owner-1").unwrap());
+        let service = Service::pending(&id, name, Check::get(url), owner, now);
+        let entry = Entry {
+            tenant: &tenant,
+            found_count: None,
+            new_count: 1,
+            pending: Some(&service),
+            service_id: &service.id,
+            binding: None,
+        };
+        let store = self.aws.store();
+        assert_eq!(store.enter(&entry, now).await.unwrap(), Entered::Yes);
+        store.activate(&tenant, &service.id, None, &[], now).await.unwrap();
+        id
+    }
+
+    pub(crate) async fn tenant(&self, id: &TenantId) -> Tenant {
+        self.aws.store().tenant(id, self.clock.now()).await.unwrap().unwrap()
+    }
+
+    /// The schedule's event, with all of Lambda's time.
+    pub(crate) async fn run(&self, function: &Deployed) -> Summary {
+        function.handle(scheduled(), self.deadline()).await.unwrap()
+    }
+
+    pub(crate) fn deadline(&self) -> Timestamp {
+        self.clock.now() + SignedDuration::from_secs(300)
+    }
+}
+
+pub(crate) fn scheduled() -> Event {
+    serde_json::from_str(include_str!("../../../../events/rotate-keys/scheduled.json")).unwrap()
+}
