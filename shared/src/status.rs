@@ -115,17 +115,21 @@ pub struct State {
     pub quiet_until: Option<Tick>,
 }
 
-/// The status that a service has before its first tick: what registration saw. One failed attempt is no proof, so it
-/// gives `UNKNOWN`, never `DOWN`.
+/// The status that a service has before its first tick: what registration saw, also of one that is paused since. One failed
+/// attempt is no proof, so it gives `UNKNOWN`, never `DOWN`.
 #[must_use]
 pub fn initial(service: &Service) -> Since {
     let alive = service.first.as_ref().filter(|first| first.is_alive());
-    let (status, since) = match (service.activity, alive) {
-        (Activity::Paused, _) => (Status::Paused, service.created_at),
-        (_, Some(first)) => (Status::Alive, first.checked_at),
-        (_, None) => (Status::Unknown, service.created_at),
+    let (status, since) = match alive {
+        Some(first) => (Status::Alive, no_earlier(first.checked_at, service)),
+        None => (Status::Unknown, service.created_at),
     };
     Since { status, since, history: History::default(), held: 0 }
+}
+
+/// The moment, or when the service was registered if that is later: what is older says nothing about it (see [`current`]).
+fn no_earlier(moment: Timestamp, service: &Service) -> Timestamp {
+    moment.max(service.created_at)
 }
 
 /// Whether a failure must be confirmed by further attempts before it may count: everything but a service that is
@@ -135,10 +139,12 @@ pub fn needs_confirmation(state: &State, service: &Service) -> bool {
     current(state, service).status != Status::Down || !service.thresholds.is_default()
 }
 
-/// The status a service has in `state`.
+/// The status a service has in `state`. What began before the service was registered is of an earlier registration of the
+/// same URL, removed since, and counts no more.
 #[must_use]
 pub fn current(state: &State, service: &Service) -> Since {
-    state.services.get(&service.id).copied().unwrap_or_else(|| initial(service))
+    let stored = state.services.get(&service.id).filter(|stored| stored.since >= service.created_at);
+    stored.copied().unwrap_or_else(|| initial(service))
 }
 
 /// The state after `tick`.
@@ -206,7 +212,8 @@ fn verdict(
     is_doubted: bool,
     tick: Tick,
 ) -> (Since, &'static str) {
-    let from_tick = |status| Since { status, since: tick.start(), history: History::default(), held: 0 };
+    let since = no_earlier(tick.start(), service);
+    let from_tick = |status| Since { status, since, history: History::default(), held: 0 };
     if service.activity == Activity::Paused {
         let paused = if before.status == Status::Paused { before } else { from_tick(Status::Paused) };
         return (paused, "paused");
@@ -230,7 +237,8 @@ fn verdict(
         Some(_) if history.failed_among(down_after.of()) >= u32::from(down_after.failed()) => Status::Down,
         Some(_) => before.status,
     };
-    let since = if status == before.status { before.since } else { observation.checked_at };
+    let changed_at = no_earlier(observation.checked_at, service);
+    let since = if status == before.status { before.since } else { changed_at };
     let history = if service.thresholds.is_default() { History::default() } else { history };
     // A failure that counts in between does not begin the count anew: no verdict is held for ever by turns.
     let held = if observation.is_alive() || status != before.status { 0 } else { before.held };

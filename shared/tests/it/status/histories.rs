@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use proptest::prelude::*;
 use shared::id::ServiceId;
 use shared::probe::Failure;
@@ -21,6 +22,8 @@ enum Event {
     Pause,
     Resume,
     Remove,
+    /// Removed and added again since the last tick.
+    Replace,
 }
 
 /// One tick: an event per service, whether the app then accepts, and how many ticks are missed before it.
@@ -49,6 +52,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Pause),
         2 => Just(Event::Resume),
         1 => Just(Event::Remove),
+        1 => Just(Event::Replace),
     ]
 }
 
@@ -144,6 +148,11 @@ impl Play {
                 Event::Pause => service.activity = Activity::Paused,
                 Event::Resume => service.activity = Activity::Active,
                 Event::Remove => self.removed[index] = true,
+                Event::Replace => {
+                    *model = Model::new(model.rule);
+                    service.activity = Activity::Active;
+                    service.created_at = tick.start() - SignedDuration::from_secs(1);
+                }
                 _ => {}
             }
             if let Event::Failed(failure) | Event::Doubted(failure) = event {
