@@ -21,6 +21,7 @@ ALLOWED = {
         "StoreTenantsAndServices": (
             {
                 "dynamodb:ConditionCheckItem",
+                "dynamodb:DeleteItem",
                 "dynamodb:GetItem",
                 "dynamodb:PutItem",
                 "dynamodb:Query",
