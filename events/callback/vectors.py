@@ -312,39 +312,72 @@ class Callbacks:
         return {"claims": {"sub": stranger}, "body": self.body("REGISTER", tenantId=stranger)}
 
 
+def handoff(key: str = APP, header: dict | None = None, claims: dict | None = None, alter=lambda signature: signature) -> str:
+    """The token of a hand-off made at NOW to register, with other headers and claims; None takes a claim away."""
+    full_header = {"alg": "EdDSA", "typ": "forge-handoff+jwt", "kid": kid(public_x(key))} | (header or {})
+    full_claims = {
+        "iss": APP_ID,
+        "aud": BACKEND,
+        "iat": NOW,
+        "exp": NOW + 600,
+        "jti": "0123456789abcdef0123456789abcdef",
+        "purpose": "register",
+        "cloudId": CLOUD,
+        "accountId": "p-1",
+        "triggerUrl": TRIGGER,
+        "callbackUrl": "https://shop.atlassian.net/jira/apps/health",
+    } | (claims or {})
+    full_claims = {name: value for name, value in full_claims.items() if value is not None}
+    return sign(full_header, full_claims, key, alter)
+
+
+def managements() -> list[dict]:
+    """Hand-offs to change a service. `backend`: `accepted`, `late` (repeats an answer only) or the problem's code."""
+    cases = []
+
+    def add(name: str, backend: str, at: int = NOW, **changes) -> None:
+        more = {
+            "purpose": "manage",
+            "serviceId": service_id(OWN_TENANT, URL),
+            "serviceName": "Shop – 店",
+            "serviceUrl": URL,
+            "change": "remove",
+        }
+        changes["claims"] = more | changes.get("claims", {})
+        cases.append({"name": name, "backend": backend, "at": at, "token": handoff(**changes)})
+
+    invalid = "HANDOFF_INVALID"
+    for change in ("remove", "pause", "resume"):
+        add(f"to {change}", "accepted", claims={"change": change})
+    add("an address that was cut short", "accepted", claims={"serviceUrl": f"https://example.com/{'a' * 492}…"})
+    add("at its end", "accepted", at=NOW + 600)
+    add("at the end of its grace", "late", at=NOW + 900)
+    add("after its grace", "HANDOFF_EXPIRED", at=NOW + 901)
+    add("for the other purpose", invalid, claims={"purpose": "register"})
+    for name in ("serviceId", "serviceName", "serviceUrl", "change", "accountId", "jti"):
+        add(f"without {name}", invalid, claims={name: None})
+    for change in ("Remove", "", "delete", 1, ["remove"]):
+        add(f"to {change!r}", invalid, claims={"change": change})
+    add("a service that is no id", invalid, claims={"serviceId": "SERVICE#a"})
+    add("a name that hides something", invalid, claims={"serviceName": "a\u202eb"})
+    add("an address with a line break", invalid, claims={"serviceUrl": "https://example.com/\n"})
+    add("a trigger that is not Atlassian's", "TRIGGER_NOT_ALLOWED", claims={"triggerUrl": "https://evil.example/x1/a"})
+    add("a stranger's key", invalid, key=STRANGER)
+    add("signed by the backend's deployment key", invalid, key=DEPLOYMENT)
+    add("alg none", invalid, header={"alg": "none"})
+    for name, alter in BAD_SIGNATURES.items():
+        add(f"a signature: {name}", invalid, alter=alter)
+    return cases
+
+
 class Handoffs:
     """Hand-offs. `backend`: `accepted`, `late` (resumes only) or the problem's code; `app`: whether it knows it as its own."""
 
     def __init__(self) -> None:
         self.cases: list[dict] = []
 
-    def add(
-        self,
-        name: str,
-        backend: str,
-        app: bool,
-        at: int = NOW,
-        key: str = APP,
-        header: dict | None = None,
-        claims: dict | None = None,
-        alter=lambda signature: signature,
-    ) -> None:
-        full_header = {"alg": "EdDSA", "typ": "forge-handoff+jwt", "kid": kid(public_x(key))} | (header or {})
-        full_claims = {
-            "iss": APP_ID,
-            "aud": BACKEND,
-            "iat": NOW,
-            "exp": NOW + 600,
-            "jti": "0123456789abcdef0123456789abcdef",
-            "purpose": "register",
-            "cloudId": CLOUD,
-            "accountId": "p-1",
-            "triggerUrl": TRIGGER,
-            "callbackUrl": "https://shop.atlassian.net/jira/apps/health",
-        } | (claims or {})
-        full_claims = {name: value for name, value in full_claims.items() if value is not None}
-        token = sign(full_header, full_claims, key, alter)
-        self.cases.append({"name": name, "backend": backend, "app": app, "at": at, "token": token})
+    def add(self, name: str, backend: str, app: bool, at: int = NOW, **changes) -> None:
+        self.cases.append({"name": name, "backend": backend, "app": app, "at": at, "token": handoff(**changes)})
 
     def all(self) -> dict:
         add = self.add
@@ -387,6 +420,7 @@ class Handoffs:
             "triggerUrl": TRIGGER,
             "key": jwk(public_x(APP)),
             "cases": self.cases,
+            "managements": managements(),
         }
 
 

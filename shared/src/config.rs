@@ -60,6 +60,8 @@ pub struct AddServiceConfig {
     pub wrapping_key_id: String,
     /// Bounds on the number of services.
     pub limits: ServiceLimits,
+    /// `CHECK_EVERY_MINUTES`: when a change is seen in Jira.
+    pub period: Period,
     /// `METRICS_NAMESPACE`.
     pub metrics: Metrics,
 }
@@ -158,6 +160,7 @@ impl AddServiceConfig {
                 per_tenant: number(get, "MAX_SERVICES_PER_TENANT", 50, 1..=50)?,
                 per_owner: number(get, "MAX_SERVICES_PER_OWNER", 10, 1..=50)?,
             },
+            period: period(get)?,
             metrics: metrics(get),
         })
     }
@@ -172,8 +175,6 @@ impl CheckServicesConfig {
     fn read(get: Lookup) -> Result<Self, ConfigError> {
         let backend_url = backend_url(get)?;
         let triggers = triggers(get)?;
-        let minutes = number(get, "CHECK_EVERY_MINUTES", 5, 1..=60)?;
-        let period = i64::try_from(minutes).ok().and_then(Period::from_minutes);
         let policy = policy(get, &backend_url, &triggers)?;
         Ok(Self {
             canary: canary(get, &policy)?,
@@ -183,7 +184,7 @@ impl CheckServicesConfig {
             table: required(get, "TABLE_NAME")?,
             wrapping_key_id: required(get, "WRAPPING_KEY_ID")?,
             bus: required(get, "BUS_NAME")?,
-            period: period.ok_or_else(|| error("CHECK_EVERY_MINUTES", "must divide 60"))?,
+            period: period(get)?,
             callback_mode: callback_mode(get)?,
             tenants_per_invocation: number(get, "TENANTS_PER_INVOCATION", 2_500, 1..=100_000)?,
             spread_percent: u8::try_from(number(get, "SPREAD_PERCENT", 20, 0..=50)?).unwrap_or(50),
@@ -242,6 +243,13 @@ fn number(
     let number = text.parse().ok().filter(|number| range.contains(number));
     number
         .ok_or_else(|| error(variable, format!("must be a number from {} to {}", range.start(), range.end())))
+}
+
+fn period(get: Lookup) -> Result<Period, ConfigError> {
+    const NAME: &str = "CHECK_EVERY_MINUTES";
+    let minutes = number(get, NAME, 5, 1..=60)?;
+    let period = i64::try_from(minutes).ok().and_then(Period::from_minutes);
+    period.ok_or_else(|| error(NAME, "must divide 60"))
 }
 
 fn metrics(get: Lookup) -> Metrics {

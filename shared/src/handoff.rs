@@ -1,18 +1,20 @@
-//! The hand-off: what a person's browser carries from the Forge app to the registration page
-//! (docs/protocol.md, section 2).
+//! The hand-off: what a person's browser carries from the Forge app to the pages of this backend (docs/protocol.md,
+//! section 2).
 //!
 //! With a `ForgeAppPublicKey` the hand-off must be signed by the app, and the plain parameters may only repeat it.
-//! Without one (open mode) the plain parameters are taken as they come. Deliberately absent: whether a hand-off was
-//! used before; only the transaction that creates a service can know that (see `store`).
+//! Without one (open mode) the plain parameters are taken as they come, and no service can be managed: nobody would know
+//! who asks. Deliberately absent: whether a hand-off was used before; only the transaction that it is for can know that (see
+//! `store`).
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use url::Url;
 
 use crate::callback::token::{self, InvalidToken, MAX_TOKEN_BYTES};
-use crate::id::{CloudId, HandoffId, Kid, Owner, TenantId};
+use crate::id::{CloudId, HandoffId, Kid, Owner, ServiceId, TenantId};
 use crate::key::PublicKey;
 use crate::problem::{FieldError, Problem};
+use crate::service::{Change, ServiceName};
 use crate::tenant::{TriggerRule, TriggerUrl};
 
 /// `typ` of a hand-off.
@@ -24,9 +26,30 @@ const SKEW_S: i64 = 60;
 /// How long after its expiry a hand-off still resumes the registration that it is bound to.
 pub const RESUME_FOR: SignedDuration = SignedDuration::from_secs(300);
 
+/// The longest address of a service that a hand-off may show, in bytes: longer than any that can be registered.
+const MAX_SHOWN_URL_BYTES: usize = 2560;
+
+/// What a hand-off is for. One that was made for the one is nothing to the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To add a service.
+    Register,
+    /// To change a service that is there.
+    Manage,
+}
+
+impl Purpose {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Manage => "manage",
+        }
+    }
+}
+
 /// The hand-off's parameters as they stand in the query or the form.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct HandoffParams {
     /// The site.
     pub cloud_id: Option<String>,
@@ -131,6 +154,23 @@ impl Handoff {
     }
 }
 
+/// A verified hand-off to change a service. That the person may is said by nobody yet: the service's record knows its owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Management {
+    /// Who asks, where.
+    pub handoff: Handoff,
+    /// What the change is bound to: the hand-off's own.
+    pub binding: Binding,
+    /// Which service.
+    pub service_id: ServiceId,
+    /// What the app calls it; for showing only.
+    pub service_name: ServiceName,
+    /// Its address as the app knows it, perhaps cut short; for showing only.
+    pub service_url: String,
+    /// What is to be done.
+    pub change: Change,
+}
+
 /// Why a hand-off is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HandoffError {
@@ -155,13 +195,23 @@ pub enum HandoffError {
     /// The trigger is not of an allow-listed shape.
     #[error("not the URL of a Forge web trigger")]
     Trigger,
+    /// Open mode: nobody vouches for who asks.
+    #[error("services are managed with signed hand-offs only")]
+    OpenMode,
 }
 
 impl HandoffError {
     /// What the person is told: always how to go on, never which check failed (the log says that).
     #[must_use]
-    pub fn problem(&self) -> Problem {
-        const AGAIN: &str = "Go back to Jira, open the Health Monitor page and press “Add service” again.";
+    pub fn problem(&self, purpose: Purpose) -> Problem {
+        let again = match purpose {
+            Purpose::Register => {
+                "Go back to Jira, open the Health Monitor page and press “Add service” again."
+            }
+            Purpose::Manage => {
+                "Go back to Jira, open the Health Monitor page and press the button there again."
+            }
+        };
         match self {
             Self::Malformed(names) => {
                 let errors = names
@@ -169,10 +219,10 @@ impl HandoffError {
                     .map(|&field| FieldError { field, message: "is missing or not of its form".to_owned() })
                     .collect();
                 let title = "This link is incomplete";
-                Problem { errors, ..Problem::new(400, "INVALID_LINK", title, AGAIN) }
+                Problem { errors, ..Problem::new(400, "INVALID_LINK", title, again) }
             }
-            Self::Missing => Problem::new(400, "HANDOFF_MISSING", "This link is incomplete", AGAIN),
-            Self::Expired => Problem::new(401, "HANDOFF_EXPIRED", "This link has expired", AGAIN),
+            Self::Missing => Problem::new(400, "HANDOFF_MISSING", "This link is incomplete", again),
+            Self::Expired => Problem::new(401, "HANDOFF_EXPIRED", "This link has expired", again),
             Self::Trigger => {
                 let detail = "The link names a web trigger that is not Atlassian's. Nothing was stored.";
                 Problem::new(
@@ -182,8 +232,13 @@ impl HandoffError {
                     detail,
                 )
             }
+            Self::OpenMode => {
+                let detail = "It accepts unsigned links (open mode), so it cannot know who asks. Nothing was changed. \
+                              Tell the people who run this monitor.";
+                Problem::new(403, "OPEN_MODE", "This backend cannot change services", detail)
+            }
             Self::Token(_) | Self::Claim(_) | Self::Contradiction(_) => {
-                Problem::new(401, "HANDOFF_INVALID", "This link is not valid here", AGAIN)
+                Problem::new(401, "HANDOFF_INVALID", "This link is not valid here", again)
             }
         }
     }
@@ -202,6 +257,10 @@ struct Claims {
     account_id: String,
     trigger_url: String,
     callback_url: Option<String>,
+    service_id: Option<String>,
+    service_name: Option<String>,
+    service_url: Option<String>,
+    change: Option<Change>,
 }
 
 /// The rules for hand-offs of this deployment.
@@ -224,9 +283,38 @@ impl HandoffRule {
         self.keys.is_empty()
     }
 
-    /// Accepts or refuses. A hand-off up to [`RESUME_FOR`] past its expiry is accepted here and `is_late`.
+    /// Accepts or refuses one to add a service. A hand-off up to [`RESUME_FOR`] past its expiry is accepted here and
+    /// `is_late`.
     pub fn read(&self, params: &HandoffParams, now: Timestamp) -> Result<Handoff, HandoffError> {
-        if self.is_open() { self.read_plain(params) } else { self.read_signed(params, now) }
+        if self.is_open() {
+            return self.read_plain(params);
+        }
+        self.read_signed(params, Purpose::Register, now).map(|(handoff, _, _)| handoff)
+    }
+
+    /// Accepts or refuses one to change a service; late ones as [`HandoffRule::read`] does.
+    pub fn read_management(
+        &self,
+        params: &HandoffParams,
+        now: Timestamp,
+    ) -> Result<Management, HandoffError> {
+        if self.is_open() {
+            return Err(HandoffError::OpenMode);
+        }
+        let (handoff, binding, claims) = self.read_signed(params, Purpose::Manage, now)?;
+        let id = claims.service_id.as_deref().and_then(|text| ServiceId::parse(text).ok());
+        let name = claims.service_name.as_deref().and_then(|text| ServiceName::parse(text).ok());
+        let shown = |url: &String| {
+            (1..=MAX_SHOWN_URL_BYTES).contains(&url.len()) && !url.chars().any(char::is_control)
+        };
+        Ok(Management {
+            handoff,
+            binding,
+            service_id: id.ok_or(HandoffError::Claim("serviceId"))?,
+            service_name: name.ok_or(HandoffError::Claim("serviceName"))?,
+            service_url: claims.service_url.filter(shown).ok_or(HandoffError::Claim("serviceUrl"))?,
+            change: claims.change.ok_or(HandoffError::Claim("change"))?,
+        })
     }
 
     fn read_plain(&self, params: &HandoffParams) -> Result<Handoff, HandoffError> {
@@ -255,12 +343,17 @@ impl HandoffRule {
         })
     }
 
-    fn read_signed(&self, params: &HandoffParams, now: Timestamp) -> Result<Handoff, HandoffError> {
+    fn read_signed(
+        &self,
+        params: &HandoffParams,
+        purpose: Purpose,
+        now: Timestamp,
+    ) -> Result<(Handoff, Binding, Claims), HandoffError> {
         let text = params.handoff.as_deref().filter(|text| !text.is_empty()).ok_or(HandoffError::Missing)?;
         let claims: Claims = token::verify(text, HANDOFF_TYPE, &self.keys)?;
         let claim = |name, holds: bool| if holds { Ok(()) } else { Err(HandoffError::Claim(name)) };
         claim("aud", claims.aud == self.audience)?;
-        claim("purpose", claims.purpose == "register")?;
+        claim("purpose", claims.purpose == purpose.as_str())?;
         claim("iss", (1..=256).contains(&claims.iss.len()))?;
         claim("jti", claims.jti.len() == 32 && claims.jti.bytes().all(|b| b.is_ascii_hexdigit()))?;
         claim("exp", (1..=LONGEST_LIFE_S).contains(&claims.exp.saturating_sub(claims.iat)))?;
@@ -281,14 +374,16 @@ impl HandoffRule {
                 return Err(HandoffError::Contradiction(name));
             }
         }
-        Ok(Handoff {
+        let binding = Binding { id: HandoffId::derive(&claims.iss, &claims.jti), expires_at };
+        let handoff = Handoff {
             cloud_id: CloudId::parse(&claims.cloud_id).map_err(|_| HandoffError::Claim("cloudId"))?,
             owner: Owner::parse(&claims.account_id).map_err(|_| HandoffError::Claim("accountId"))?,
             trigger_url: self.triggers.parse(&claims.trigger_url).map_err(|_| HandoffError::Trigger)?,
             callback_url: self.callbacks.parse(callback),
             token: Some(text.to_owned()),
-            binding: Some(Binding { id: HandoffId::derive(&claims.iss, &claims.jti), expires_at }),
-        })
+            binding: Some(binding.clone()),
+        };
+        Ok((handoff, binding, claims))
     }
 }
 
@@ -383,6 +478,59 @@ mod tests {
             claims[name] = value.clone();
             assert_eq!(read(&claims, |_| {}, 0).await, Err(error), "{name} {value}");
         }
+    }
+
+    fn management_claims() -> Value {
+        let mut claims = claims();
+        claims["purpose"] = json!("manage");
+        claims["serviceId"] = json!("w4g76pj5y32txfsc");
+        claims["serviceName"] = json!("Shop");
+        claims["serviceUrl"] = json!("https://shop.example/health");
+        claims["change"] = json!("remove");
+        claims
+    }
+
+    async fn manage(claims: &Value) -> Result<Management, HandoffError> {
+        let token = token::sign(HANDOFF_TYPE, claims, &app()).await.unwrap();
+        let params = HandoffParams { handoff: Some(token), ..HandoffParams::default() };
+        rule(false).read_management(&params, Timestamp::from_second(NOW).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_handoff_to_manage_names_one_service_and_one_change() {
+        let management = manage(&management_claims()).await.unwrap();
+        assert_eq!((management.service_id.as_str(), management.change), ("w4g76pj5y32txfsc", Change::Remove));
+        assert_eq!(Some(&management.binding), management.handoff.binding.as_ref());
+        let registration = read(&management_claims(), |_| {}, 0).await;
+        assert_eq!(registration, Err(HandoffError::Claim("purpose")), "it adds nothing");
+        assert_eq!(manage(&claims()).await, Err(HandoffError::Claim("purpose")), "and the other way round");
+        for (name, value, error) in [
+            ("purpose", json!("Manage"), HandoffError::Claim("purpose")),
+            ("serviceId", Value::Null, HandoffError::Claim("serviceId")),
+            ("serviceId", json!("W4G76PJ5Y32TXFSC"), HandoffError::Claim("serviceId")),
+            ("serviceId", json!("SERVICE#w4g76pj5"), HandoffError::Claim("serviceId")),
+            ("serviceName", json!(""), HandoffError::Claim("serviceName")),
+            ("serviceName", json!("a\u{202e}b"), HandoffError::Claim("serviceName")),
+            ("serviceUrl", json!(""), HandoffError::Claim("serviceUrl")),
+            ("serviceUrl", json!("a\nb"), HandoffError::Claim("serviceUrl")),
+            ("serviceUrl", json!("a".repeat(MAX_SHOWN_URL_BYTES + 1)), HandoffError::Claim("serviceUrl")),
+            ("change", Value::Null, HandoffError::Claim("change")),
+            ("change", json!("destroy"), HandoffError::Token(InvalidToken::Claims)),
+            ("cloudId", json!("x"), HandoffError::Claim("cloudId")),
+            ("exp", json!(NOW + 601), HandoffError::Claim("exp")),
+        ] {
+            let mut claims = management_claims();
+            claims[name] = value.clone();
+            assert_eq!(manage(&claims).await, Err(error), "{name} {value}");
+        }
+    }
+
+    #[tokio::test]
+    async fn in_open_mode_nothing_is_managed_whoever_signed() {
+        let token = token::sign(HANDOFF_TYPE, &management_claims(), &app()).await.unwrap();
+        let params = HandoffParams { handoff: Some(token), ..HandoffParams::default() };
+        let now = Timestamp::from_second(NOW).unwrap();
+        assert_eq!(rule(true).read_management(&params, now), Err(HandoffError::OpenMode));
     }
 
     #[tokio::test]

@@ -5,10 +5,11 @@
 
 use askama::Template;
 
-use crate::handoff::{CallbackUrl, Handoff};
+use crate::handoff::{CallbackUrl, Handoff, Management};
 use crate::probe::{Failure, Observation};
 use crate::problem::Problem;
-use crate::service::Service;
+use crate::service::{Activity, Change, Service};
+use crate::tick::Period;
 
 /// The stylesheet of every page, served as `style.css`.
 pub const STYLE: &str = include_str!("../templates/style.css");
@@ -84,10 +85,32 @@ impl RegisterPage<'_> {
 #[template(path = "added.html")]
 struct AddedPage<'a> {
     new: bool,
+    paused: bool,
     name: &'a str,
     url: &'a str,
     first: Option<&'a Observation>,
     failure: &'static str,
+    back: Option<&'a str>,
+}
+
+#[derive(Template)]
+#[template(path = "manage.html")]
+struct ManagePage<'a> {
+    change: Change,
+    name: &'a str,
+    url: &'a str,
+    site: Option<&'a str>,
+    back: Option<&'a str>,
+    handoff: &'a str,
+    problem: Option<&'a Problem>,
+}
+
+#[derive(Template)]
+#[template(path = "managed.html")]
+struct ManagedPage<'a> {
+    change: Change,
+    name: &'a str,
+    minutes: i64,
     back: Option<&'a str>,
 }
 
@@ -118,11 +141,39 @@ pub fn added(service: &Service, new: bool, back: Option<&CallbackUrl>) -> String
     let first = service.first.as_ref();
     render(&AddedPage {
         new,
+        paused: service.activity == Activity::Paused,
         name: service.name.as_str(),
         url: service.check.url.as_str(),
         first,
         failure: first.and_then(|first| first.failure).map_or("", explain),
         back: back.map(CallbackUrl::as_str),
+    })
+}
+
+/// What is about to be done to a service, and the button that does it; with a problem when it was pressed in vain. Shows
+/// nothing but what the Forge app signed.
+#[must_use]
+pub fn manage(management: &Management, problem: Option<&Problem>) -> String {
+    let back = management.handoff.callback_url.as_ref();
+    render(&ManagePage {
+        change: management.change,
+        name: management.service_name.as_str(),
+        url: &management.service_url,
+        site: back.map(CallbackUrl::host),
+        back: back.map(CallbackUrl::as_str),
+        handoff: management.handoff.token.as_deref().unwrap_or_default(),
+        problem,
+    })
+}
+
+/// What was done to a service, and when Jira shows it.
+#[must_use]
+pub fn managed(management: &Management, period: Period) -> String {
+    render(&ManagedPage {
+        change: management.change,
+        name: management.service_name.as_str(),
+        minutes: period.duration().as_mins(),
+        back: management.handoff.callback_url.as_ref().map(CallbackUrl::as_str),
     })
 }
 

@@ -44,6 +44,21 @@ impl Problem {
         Self { errors, ..Self::new(status, code, "Some fields need attention", detail) }
     }
 
+    /// Too much at once, on our side or AWS's: the same request may succeed in a few seconds.
+    #[must_use]
+    pub fn busy() -> Self {
+        let detail = "Wait a few seconds and send the form again; nothing is lost.";
+        let problem = Self::new(503, "UNAVAILABLE", "The service is busy", detail);
+        Self { retry_after_s: Some(5), ..problem }
+    }
+
+    /// A failure of ours that somebody has to look at.
+    #[must_use]
+    pub fn internal() -> Self {
+        let detail = "This is not your fault. Try again later, or tell the people who run this monitor.";
+        Self::new(500, "INTERNAL", "Something is wrong on our side", detail)
+    }
+
     /// The `application/problem+json` document.
     #[must_use]
     pub fn to_json(&self) -> String {

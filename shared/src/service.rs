@@ -223,6 +223,30 @@ pub enum Activity {
     Paused,
 }
 
+/// What its owner can do to a service that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// Forget it. Registered again, it starts afresh.
+    Remove,
+    /// Probe it no more until it is resumed.
+    Pause,
+    /// Probe it again.
+    Resume,
+}
+
+impl Change {
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Remove => "remove",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+        }
+    }
+}
+
 /// What is stored of one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {

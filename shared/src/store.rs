@@ -8,9 +8,8 @@ use std::future::Future;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::handoff::Binding;
-use crate::id::{HandoffId, ServiceId, TenantId};
-use crate::probe::Observation;
-use crate::service::Service;
+use crate::id::{HandoffId, Owner, ServiceId, TenantId};
+use crate::service::{Change, Service};
 use crate::status::State;
 use crate::tenant::{NextKey, Tenant, TenantStatus};
 use crate::tick::Tick;
@@ -66,6 +65,45 @@ pub struct Entry<'a> {
     pub binding: Option<&'a Binding>,
 }
 
+/// What a hand-off has been used for. With its grace it may be used for that again, and for nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// The tenant.
+    pub tenant_id: TenantId,
+    /// The service.
+    pub service_id: ServiceId,
+    /// What was done to the service; `None` for a registration.
+    pub change: Option<Change>,
+}
+
+/// One change to a service as a single transaction: the SERVICE, the tenant's count when it is removed, and the hand-off's
+/// binding. A hand-off that is bound is therefore one whose change is done.
+#[derive(Debug)]
+pub struct Amendment<'a> {
+    /// The tenant, which need not exist.
+    pub tenant_id: &'a TenantId,
+    /// The service.
+    pub service_id: &'a ServiceId,
+    /// What is done to it.
+    pub change: Change,
+    /// Whose service it must be.
+    pub owner: &'a Owner,
+    /// The count read with the service, and the count without it; `None` when there is no such service, and only the hand-off
+    /// is to be bound.
+    pub counts: Option<(u32, u32)>,
+    /// The hand-off.
+    pub binding: &'a Binding,
+}
+
+/// What became of an [`Amendment`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amended {
+    /// Stored.
+    Yes,
+    /// Somebody else changed the service or its tenant, or used the hand-off, in between: read again and decide again.
+    Overtaken,
+}
+
 /// What became of an [`Entry`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entered {
@@ -91,7 +129,7 @@ pub trait Registrations: Send + Sync {
         &self,
         handoff: &HandoffId,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Option<(TenantId, ServiceId)>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<Bound>, StoreError>> + Send;
 
     /// Stores a registration that Forge has not accepted yet, all or nothing.
     fn enter(
@@ -100,17 +138,19 @@ pub trait Registrations: Send + Sync {
         now: Timestamp,
     ) -> impl Future<Output = Result<Entered, StoreError>> + Send;
 
-    /// Forge has accepted: the service and its tenant are checked from the next tick on. `others` are the tenant's
-    /// other services, which a suspension may have marked for deletion. Repeating it changes nothing but the time that
-    /// is noted.
+    /// Forge has accepted: the service and its tenant are checked from the next tick on; a service that was paused before
+    /// stays so. `others` are the tenant's other services, which a suspension may have marked for deletion. Repeating it
+    /// changes nothing but the time that is noted.
     fn activate(
         &self,
         tenant: &Tenant,
-        service: &ServiceId,
-        first: Option<&Observation>,
+        service: &Service,
         others: &[ServiceId],
         now: Timestamp,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Removes, pauses or resumes a service, all or nothing.
+    fn amend(&self, amendment: &Amendment<'_>) -> impl Future<Output = Result<Amended, StoreError>> + Send;
 }
 
 /// How the deliveries of a tenant have fared since the last one that was accepted.

@@ -1,6 +1,7 @@
-//! `POST /addedMonitorService`: what the registration form sends.
+//! `POST /addedMonitorService`: what the registration form sends. `POST /managedMonitorService`: what the page to remove,
+//! pause or resume a service sends.
 //!
-//! HTTP in and out is here, the order of a registration in `registration`, the fields in `input`.
+//! HTTP in and out is here, the order of a registration in `registration`, of a change in `management`, the fields in `input`.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use shared::callback::http::Deliver;
 use shared::clock::{Clock, Nonce};
 use shared::config::ServiceLimits;
 use shared::gateway;
-use shared::handoff::{Handoff, HandoffRule};
+use shared::handoff::{Handoff, HandoffError, HandoffRule, Management, Purpose};
 use shared::id::TenantId;
 use shared::key::{MakeKey, Sign};
 use shared::metrics::{Metric, Metrics, RegistrationResult};
@@ -21,8 +22,10 @@ use shared::problem::Problem;
 use shared::response::{self, Format};
 use shared::store::Registrations;
 use shared::telemetry::Chain;
+use shared::tick::Period;
 
 mod input;
+mod management;
 mod registration;
 
 pub use registration::{Added, NotAdded};
@@ -33,7 +36,7 @@ use registration::Registrar;
 /// A second less than the function's 29 s, so that a person gets an answer of ours and not API Gateway's.
 const TIME_LIMIT: Duration = Duration::from_secs(28);
 
-/// Answers the route.
+/// Answers the two routes.
 pub struct AddService<S, D, M, K, C> {
     /// Rules for hand-offs; its audience is `BACKEND_URL`.
     pub handoffs: HandoffRule,
@@ -41,6 +44,8 @@ pub struct AddService<S, D, M, K, C> {
     pub policy: Policy,
     /// How many services there may be.
     pub limits: ServiceLimits,
+    /// When Jira hears of a change.
+    pub period: Period,
     /// Tenants and services.
     pub store: S,
     /// Signs REGISTER.
@@ -62,28 +67,30 @@ pub struct AddService<S, D, M, K, C> {
 impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, D, M, K, C> {
     /// One request.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        let response = self.respond(request).await;
-        let result = match response.status().as_u16() {
-            200..=299 => RegistrationResult::Accepted,
-            400..=499 => RegistrationResult::Refused,
-            _ => RegistrationResult::Failed,
-        };
-        self.metrics.put(Metric::Registrations(result), 1, self.clock.now());
-        response
+        let format = Format::accepted(request.headers());
+        let route = request.raw_http_path().rsplit_once('/').map_or("", |(_, last)| last);
+        match (request.method(), route) {
+            (&Method::POST, "addedMonitorService") => {
+                let response = self.add(&request, format).await;
+                let result = match response.status().as_u16() {
+                    200..=299 => RegistrationResult::Accepted,
+                    400..=499 => RegistrationResult::Refused,
+                    _ => RegistrationResult::Failed,
+                };
+                self.metrics.put(Metric::Registrations(result), 1, self.clock.now());
+                response
+            }
+            (&Method::POST, "managedMonitorService") => self.manage(&request, format).await,
+            _ => response::not_found(format),
+        }
     }
 
-    async fn respond(&self, request: Request) -> Response<Body> {
-        let format = Format::accepted(request.headers());
-        let route =
-            request.raw_http_path().rsplit_once('/').is_some_and(|(_, last)| last == "addedMonitorService");
-        if request.method() != Method::POST || !route {
-            return response::not_found(format);
-        }
-        let request_id = gateway::request_id(&request);
-        let (fields, handoff) = match self.read(&request) {
+    async fn add(&self, request: &Request, format: Format) -> Response<Body> {
+        let request_id = gateway::request_id(request);
+        let (fields, handoff) = match self.read(request) {
             Ok(read) => read,
             Err(refused) => {
-                refused.log(request_id, None);
+                refused.log("registration", request_id, None, None);
                 let problem = refused.problem;
                 return response::problem(&problem, format, || page::notice(&problem, None));
             }
@@ -104,7 +111,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
         match outcome {
             Ok(added) => Self::answer(request_id, &handoff, &added, format),
             Err(refused) => {
-                refused.log(request_id, Some(&handoff.tenant_id()));
+                refused.log("registration", request_id, Some(&handoff.tenant_id()), None);
                 let problem = refused.problem;
                 response::problem(&problem, format, || {
                     // Only a person who can change something, or send it again, gets the form again.
@@ -119,19 +126,65 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
     }
 
     fn read(&self, request: &Request) -> Result<(Fields, Handoff), Refused> {
-        // Another site's page must not send our form; browsers that say where a request comes from are believed.
-        if request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
-            let detail = "Go back to Jira and press “Add service” again.";
-            return Err(
-                Problem::new(403, "CROSS_SITE", "This form was sent from another site", detail).into()
-            );
-        }
+        from_our_page(request)?;
         let fields = Fields::read(request.headers(), request.body())?;
-        let handoff = self
-            .handoffs
-            .read(&fields.handoff_params(), self.clock.now())
-            .map_err(|error| Refused { problem: error.problem(), error: Some(error.to_string()) })?;
+        let handoff = self.handoffs.read(&fields.handoff_params(), self.clock.now());
+        let handoff = handoff.map_err(|error| Refused::handoff(&error, Purpose::Register))?;
         Ok((fields, handoff))
+    }
+
+    async fn manage(&self, request: &Request, format: Format) -> Response<Body> {
+        let request_id = gateway::request_id(request);
+        let management = match self.read_management(request) {
+            Ok(management) => management,
+            Err(refused) => {
+                refused.log("change", request_id, None, None);
+                let problem = refused.problem;
+                return response::problem(&problem, format, || page::notice(&problem, None));
+            }
+        };
+        let (tenant_id, service_id) = (management.handoff.tenant_id(), &management.service_id);
+        let change = management::change(&self.store, &self.clock, &management);
+        let refused = match tokio::time::timeout(TIME_LIMIT, change).await {
+            Ok(Ok(())) => {
+                tracing::info!(
+                    request.id = request_id,
+                    tenant.id = %tenant_id,
+                    service.id = %service_id,
+                    service.change = management.change.as_str(),
+                    http.status = 200,
+                    "service changed"
+                );
+                return match format {
+                    Format::Html => response::html(200, page::managed(&management, self.period)),
+                    Format::Json => {
+                        let service = json!({ "id": service_id });
+                        let document =
+                            json!({ "tenantId": tenant_id, "service": service, "change": management.change });
+                        response::json(200, document.to_string())
+                    }
+                };
+            }
+            Ok(Err(error)) => Refused { problem: error.problem(), error: Some(Chain(&error).to_string()) },
+            Err(_) => out_of_time(),
+        };
+        refused.log("change", request_id, Some(&tenant_id), Some(&management));
+        let problem = refused.problem;
+        response::problem(&problem, format, || {
+            // The button comes again only where pressing it again may help.
+            if problem.status < 500 {
+                page::notice(&problem, management.handoff.callback_url.as_ref())
+            } else {
+                page::manage(&management, Some(&problem))
+            }
+        })
+    }
+
+    fn read_management(&self, request: &Request) -> Result<Management, Refused> {
+        from_our_page(request)?;
+        let params = input::read_handoff(request.headers(), request.body())?;
+        let management = self.handoffs.read_management(&params, self.clock.now());
+        management.map_err(|error| Refused::handoff(&error, Purpose::Manage))
     }
 
     fn registrar<'a>(&'a self, request_id: Option<&'a str>) -> Registrar<'a, S, D, M, K, C> {
@@ -189,35 +242,61 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
     }
 }
 
-/// Why there is no registration: what the sender is told, and what is only logged.
+/// Another site's page must not send our forms; browsers that say where a request comes from are believed.
+fn from_our_page(request: &Request) -> Result<(), Problem> {
+    if request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+        let detail = "Go back to Jira and start again from the Health Monitor page.";
+        return Err(Problem::new(403, "CROSS_SITE", "This form was sent from another site", detail));
+    }
+    Ok(())
+}
+
+/// Why nothing was done: what the sender is told, and what is only logged.
 struct Refused {
     problem: Problem,
     error: Option<String>,
 }
 
 impl Refused {
-    /// The one line of a request that registered nothing: the sender's mistake, or one that somebody here must look at.
-    fn log(&self, request_id: Option<&str>, tenant_id: Option<&TenantId>) {
+    fn handoff(error: &HandoffError, purpose: Purpose) -> Self {
+        Self { problem: error.problem(purpose), error: Some(error.to_string()) }
+    }
+
+    /// The one line of a request that did nothing: the sender's mistake, or one that somebody here must look at. `what` is
+    /// a registration or a change.
+    fn log(
+        &self,
+        what: &str,
+        request_id: Option<&str>,
+        tenant_id: Option<&TenantId>,
+        management: Option<&Management>,
+    ) {
         let Problem { status, code, .. } = self.problem;
         let tenant_id = tenant_id.map(tracing::field::display);
+        let service_id = management.map(|management| tracing::field::display(&management.service_id));
+        let change = management.map(|management| management.change.as_str());
         let error = self.error.as_deref();
         if status >= 500 {
             tracing::error!(
                 request.id = request_id,
                 tenant.id = tenant_id,
+                service.id = service_id,
+                service.change = change,
                 http.status = status,
                 problem.code = code,
                 error,
-                "registration failed"
+                "{what} failed"
             );
         } else {
             tracing::warn!(
                 request.id = request_id,
                 tenant.id = tenant_id,
+                service.id = service_id,
+                service.change = change,
                 http.status = status,
                 problem.code = code,
                 error,
-                "registration refused"
+                "{what} refused"
             );
         }
     }
@@ -230,7 +309,7 @@ impl From<Problem> for Refused {
 }
 
 fn out_of_time() -> Refused {
-    let detail = "Send the form again in a moment. It will not be added twice.";
+    let detail = "Send the form again in a moment. Nothing will be done twice.";
     let problem = Problem::new(503, "OUT_OF_TIME", "That took too long", detail);
     let error = format!("not done within {} s", TIME_LIMIT.as_secs());
     Refused { problem: Problem { retry_after_s: Some(5), ..problem }, error: Some(error) }

@@ -5,6 +5,7 @@
 use lambda_http::http::HeaderMap;
 use lambda_http::http::header::CONTENT_TYPE;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use shared::handoff::HandoffParams;
 use shared::page::FormInput;
 use shared::probe::{Check, ExpectedStatus, Method, Policy};
@@ -51,31 +52,7 @@ pub(crate) struct Wanted {
 impl Fields {
     /// Reads a body of one of the two content types.
     pub(crate) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Problem> {
-        if body.len() > MAX_BODY_BYTES {
-            return Err(Problem::new(413, "TOO_LARGE", "That is too much", "A request has at most 64 KiB."));
-        }
-        let content_type =
-            headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match essence.as_str() {
-            "application/x-www-form-urlencoded" => Self::from_form(body),
-            "application/json" => serde_json::from_slice(body).map_err(|error| {
-                malformed(format!(
-                    "The JSON is not of the documented form, near line {} column {}.",
-                    error.line(),
-                    error.column()
-                ))
-            }),
-            _ => {
-                let detail = "Send application/x-www-form-urlencoded or application/json.";
-                Err(Problem::new(
-                    415,
-                    "UNSUPPORTED_MEDIA_TYPE",
-                    "This content type is not understood",
-                    detail,
-                ))
-            }
-        }
+        read(headers, body, Self::from_form)
     }
 
     fn from_form(body: &[u8]) -> Result<Self, Problem> {
@@ -96,14 +73,14 @@ impl Fields {
                     let field =
                         if name == "timeoutMs" { &mut fields.timeout_ms } else { &mut fields.alive_after };
                     if field.replace(NumberOrText::Text(value.into_owned())).is_some() {
-                        return Err(malformed(format!("The field {name} is there twice.")));
+                        return Err(twice(&name));
                     }
                     continue;
                 }
                 _ => continue,
             };
             if field.replace(value.into_owned()).is_some() {
-                return Err(malformed(format!("The field {name} is there twice.")));
+                return Err(twice(&name));
             }
         }
         Ok(fields)
@@ -193,6 +170,59 @@ impl Fields {
             _ => Err(Problem::fields(400, "INVALID_INPUT", errors)),
         }
     }
+}
+
+/// The hand-off of a body that is to hold nothing else. Unknown members and fields are treated as in [`Fields`].
+pub(crate) fn read_handoff(headers: &HeaderMap, body: &[u8]) -> Result<HandoffParams, Problem> {
+    read(headers, body, |body| {
+        let mut params = HandoffParams::default();
+        for (name, value) in url::form_urlencoded::parse(body) {
+            let field = match name.as_ref() {
+                "cloudId" => &mut params.cloud_id,
+                "accountId" => &mut params.account_id,
+                "triggerUrl" => &mut params.trigger_url,
+                "callbackUrl" => &mut params.callback_url,
+                "handoff" => &mut params.handoff,
+                _ => continue,
+            };
+            if field.replace(value.into_owned()).is_some() {
+                return Err(twice(&name));
+            }
+        }
+        Ok(params)
+    })
+}
+
+/// A body within its bound, by its content type.
+fn read<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: &[u8],
+    from_form: impl FnOnce(&[u8]) -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    if body.len() > MAX_BODY_BYTES {
+        return Err(Problem::new(413, "TOO_LARGE", "That is too much", "A request has at most 64 KiB."));
+    }
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match essence.as_str() {
+        "application/x-www-form-urlencoded" => from_form(body),
+        "application/json" => serde_json::from_slice(body).map_err(|error| {
+            malformed(format!(
+                "The JSON is not of the documented form, near line {} column {}.",
+                error.line(),
+                error.column()
+            ))
+        }),
+        _ => {
+            let detail = "Send application/x-www-form-urlencoded or application/json.";
+            let title = "This content type is not understood";
+            Err(Problem::new(415, "UNSUPPORTED_MEDIA_TYPE", title, detail))
+        }
+    }
+}
+
+fn twice(name: &str) -> Problem {
+    malformed(format!("The field {name} is there twice."))
 }
 
 fn number_text(field: Option<&NumberOrText>) -> String {

@@ -26,6 +26,7 @@ async fn main() -> Result<(), Error> {
         handoffs: config.handoffs,
         policy: config.policy,
         limits: config.limits,
+        period: config.period,
         store: DynamoStore::new(aws_sdk_dynamodb::Client::new(&aws), config.table),
         deployment_key: DeploymentKey::new(kms.clone(), config.deployment_key_id),
         tenant_keys: WrappingKey::new(kms, config.wrapping_key_id),

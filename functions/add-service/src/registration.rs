@@ -10,15 +10,15 @@ use shared::callback::token::{self, CallbackClaims};
 use shared::callback::{Answer, Code};
 use shared::clock::{Clock, Nonce, whole_seconds};
 use shared::config::ServiceLimits;
-use shared::handoff::{Handoff, HandoffError};
+use shared::handoff::{Handoff, HandoffError, Purpose};
 use shared::id::{ServiceId, TenantId};
 use shared::key::{KeyError, MakeKey, Sign, TenantKey};
 use shared::metrics::{CallbackResult, Metric, Metrics};
 use shared::probe::{Check, Failure, HttpProbe, Observation, Probe as _, Refusal, Share};
 use shared::problem::{FieldError, Problem};
 use shared::service::{Activity, Service};
-use shared::status;
-use shared::store::{Entered, Entry, Registered, Registrations, StoreError};
+use shared::status::{self, Status};
+use shared::store::{Bound, Entered, Entry, Registered, Registrations, StoreError};
 use shared::tenant::{Tenant, TenantStatus};
 
 use crate::input::Wanted;
@@ -33,7 +33,7 @@ pub struct Added {
     /// The service as stored, with its first check.
     pub service: Service,
     /// Its status.
-    pub status: status::Status,
+    pub status: Status,
     /// Whether it was not active before.
     pub is_new: bool,
 }
@@ -91,7 +91,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         // In open mode nobody has vouched for the request yet: no request goes to the endpoint before Forge accepts.
         let check_first = handoff.binding.is_some() && !active;
         let ids = (&tenant_id, &service_id);
-        let mut first = if check_first { Some(self.allowed_check(ids, &wanted).await?) } else { None };
+        let first = if check_first { Some(self.allowed_check(ids, &wanted).await?) } else { None };
 
         let mut entered = self.enter(handoff, &tenant_id, &service_id, &wanted, found).await?;
         if entered.service.first.is_none() {
@@ -99,17 +99,16 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         }
         self.introduce(handoff, &entered).await?;
         if first.is_none() && entered.service.activity == Activity::Pending {
-            first = Some(self.first_check(ids, &entered.service.check).await);
-            entered.service.first.clone_from(&first);
+            entered.service.first = Some(self.first_check(ids, &entered.service.check).await);
         }
         let others =
             if entered.tenant.status == TenantStatus::Suspended { entered.others.as_slice() } else { &[] };
         let now = whole_seconds(self.clock.now());
-        self.store.activate(&entered.tenant, &service_id, first.as_ref(), others, now).await?;
+        self.store.activate(&entered.tenant, &entered.service, others, now).await?;
 
         let status = entered.status();
         let is_new = entered.service.activity == Activity::Pending;
-        Ok(Added { service: Service { activity: Activity::Active, ..entered.service }, status, is_new })
+        Ok(Added { service: entered.service, status, is_new })
     }
 
     /// Refuses early, before a check is made, what the transaction would refuse anyway.
@@ -121,10 +120,9 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
     ) -> Result<(), NotAdded> {
         let Some(binding) = &handoff.binding else { return Ok(()) };
         let now = self.clock.now();
+        let registration = Bound { tenant_id: tenant.clone(), service_id: service.clone(), change: None };
         match self.store.bound_to(&binding.id, now).await? {
-            Some((bound_tenant, bound_service)) if bound_tenant == *tenant && bound_service == *service => {
-                Ok(())
-            }
+            Some(bound) if bound == registration => Ok(()),
             Some(_) => Err(NotAdded::Handoff("used for another service")),
             None if handoff.is_late(now) => Err(NotAdded::Handoff("expired")),
             None => Ok(()),
@@ -279,6 +277,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
                 url: service.check.url.as_str(),
                 // Who asks now: the app compares it with its own hand-off, also when somebody else added the service.
                 owner: &handoff.owner,
+                added_by: &service.owner,
                 status: entered.status(),
                 check: service.first.as_ref(),
             },
@@ -315,8 +314,12 @@ struct EnteredService {
 }
 
 impl EnteredService {
-    fn status(&self) -> status::Status {
-        status::current(&self.state, &self.service).status
+    /// A service that was paused since the last tick is so already.
+    fn status(&self) -> Status {
+        match self.service.activity {
+            Activity::Paused => Status::Paused,
+            Activity::Pending | Activity::Active => status::current(&self.state, &self.service).status,
+        }
     }
 }
 
@@ -328,7 +331,7 @@ impl NotAdded {
     /// What the person is told, and how to go on.
     pub(crate) fn problem(&self) -> Problem {
         match self {
-            Self::Handoff("expired") => HandoffError::Expired.problem(),
+            Self::Handoff("expired") => HandoffError::Expired.problem(Purpose::Register),
             Self::Handoff(_) => {
                 let detail =
                     "It has been used for another service. Go back to Jira and press “Add service” again.";
@@ -347,15 +350,9 @@ impl NotAdded {
             }
             Self::Callback(answer) => refused_by_forge(answer),
             Self::Store(StoreError::Unavailable(_)) | Self::Key(KeyError::Unavailable(_)) | Self::Busy => {
-                let detail = "Wait a few seconds and send the form again; nothing is lost.";
-                let problem = Problem::new(503, "UNAVAILABLE", "The service is busy", detail);
-                Problem { retry_after_s: Some(5), ..problem }
+                Problem::busy()
             }
-            Self::Store(_) | Self::Key(_) => {
-                let detail =
-                    "This is not your fault. Try again later, or tell the people who run this monitor.";
-                Problem::new(500, "INTERNAL", "Something is wrong on our side", detail)
-            }
+            Self::Store(_) | Self::Key(_) => Problem::internal(),
         }
     }
 }

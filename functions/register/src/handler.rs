@@ -1,13 +1,16 @@
-//! `GET /register`: the registration page. `GET /.well-known/jwks.json`: the deployment key's public half.
-//! `GET /style.css`: the stylesheet that the pages' policy allows.
+//! `GET /register`: the registration page. `GET /manage`: the page to remove, pause or resume a service.
+//! `GET /.well-known/jwks.json`: the deployment key's public half. `GET /style.css`: the stylesheet that the pages' policy
+//! allows.
 //!
-//! Deliberately absent: any access to stored data. Whether a hand-off was used before is decided when the form is sent.
+//! Deliberately absent: any access to stored data. Whether a hand-off was used before, and whose a service is, is decided when
+//! the form is sent.
 
+use jiff::Timestamp;
 use lambda_http::http::Method;
 use lambda_http::{Body, Request, RequestExt as _, Response};
 use shared::clock::Clock;
 use shared::gateway::request_id;
-use shared::handoff::{HandoffError, HandoffParams, HandoffRule};
+use shared::handoff::{Handoff, HandoffError, HandoffParams, HandoffRule, Purpose};
 use shared::key::{Jwks, KeyError, Sign};
 use shared::page::{self, FormInput};
 use shared::problem::Problem;
@@ -22,7 +25,7 @@ const STYLE_CACHE: &str = "public, max-age=3600";
 /// The parameters of a link from Jira.
 const FIELDS: [&str; 5] = ["cloudId", "accountId", "triggerUrl", "callbackUrl", "handoff"];
 
-/// Answers the three routes.
+/// Answers the four routes.
 pub struct Register<K, C> {
     /// Rules for hand-offs.
     pub handoffs: HandoffRule,
@@ -37,7 +40,8 @@ impl<K: Sign, C: Clock> Register<K, C> {
     pub async fn handle(&self, request: Request) -> Response<Body> {
         let format = Format::accepted(request.headers());
         match (request.method(), request.raw_http_path().rsplit_once('/').map_or("", |(_, last)| last)) {
-            (&Method::GET, "register") => self.page(&request, format),
+            (&Method::GET, "register") => self.register(&request, format),
+            (&Method::GET, "manage") => self.manage(&request, format),
             (&Method::GET, "jwks.json") => self.jwks(&request, format).await,
             (&Method::GET, "style.css") => {
                 response::answer(200, "text/css; charset=utf-8", STYLE_CACHE, page::STYLE)
@@ -46,28 +50,15 @@ impl<K: Sign, C: Clock> Register<K, C> {
         }
     }
 
-    fn page(&self, request: &Request, format: Format) -> Response<Body> {
-        let query = request.query_string_parameters();
-        // What is there twice is not of its form: which of the two somebody else looked at could differ.
-        let twice = FIELDS.into_iter().filter(|name| query.all(name).is_some_and(|values| values.len() > 1));
-        let twice: Vec<_> = twice.collect();
-        let [cloud_id, account_id, trigger_url, callback_url, handoff] =
-            FIELDS.map(|name| query.first(name).map(ToOwned::to_owned));
-        let params = HandoffParams { cloud_id, account_id, trigger_url, callback_url, handoff };
+    fn register(&self, request: &Request, format: Format) -> Response<Body> {
         let now = self.clock.now();
-        let read = if twice.is_empty() {
-            self.handoffs.read(&params, now)
-        } else {
-            Err(HandoffError::Malformed(twice))
-        };
-        // A late hand-off only resumes what it is bound to, and that is a form that was sent before.
-        let read = read.and_then(
-            |handoff| {
-                if handoff.is_late(now) { Err(HandoffError::Expired) } else { Ok(handoff) }
-            },
-        );
+        let read = parameters(request).and_then(|params| {
+            // A late hand-off only resumes what it is bound to, and that is a form that was sent before.
+            let handoff = timely(self.handoffs.read(&params, now)?, now)?;
+            Ok((params, handoff))
+        });
         match read {
-            Ok(handoff) => {
+            Ok((params, handoff)) => {
                 let linked = handoff.callback_url.as_ref();
                 let input = FormInput {
                     cloud_id: handoff.cloud_id.to_string(),
@@ -85,17 +76,29 @@ impl<K: Sign, C: Clock> Register<K, C> {
                 );
                 response::html(200, page::register(&input, &handoff, None))
             }
-            Err(error) => {
-                let problem = error.problem();
-                tracing::warn!(
+            Err(error) => refuse(request, format, &error, Purpose::Register),
+        }
+    }
+
+    fn manage(&self, request: &Request, format: Format) -> Response<Body> {
+        let now = self.clock.now();
+        let read = parameters(request).and_then(|params| {
+            let management = self.handoffs.read_management(&params, now)?;
+            timely(management.handoff.clone(), now)?;
+            Ok(management)
+        });
+        match read {
+            Ok(management) => {
+                tracing::info!(
                     request.id = request_id(request),
-                    http.status = problem.status,
-                    problem.code = problem.code,
-                    %error,
-                    "hand-off refused"
+                    tenant.id = %management.handoff.tenant_id(),
+                    service.id = %management.service_id,
+                    service.change = management.change.as_str(),
+                    "management page shown"
                 );
-                response::problem(&problem, format, || page::notice(&problem, None))
+                response::html(200, page::manage(&management, None))
             }
+            Err(error) => refuse(request, format, &error, Purpose::Manage),
         }
     }
 
@@ -123,4 +126,33 @@ impl<K: Sign, C: Clock> Register<K, C> {
             }
         }
     }
+}
+
+/// The link's parameters. What is there twice is not of its form: which of the two somebody else looked at could differ.
+fn parameters(request: &Request) -> Result<HandoffParams, HandoffError> {
+    let query = request.query_string_parameters();
+    let twice = FIELDS.into_iter().filter(|name| query.all(name).is_some_and(|values| values.len() > 1));
+    let twice: Vec<_> = twice.collect();
+    if !twice.is_empty() {
+        return Err(HandoffError::Malformed(twice));
+    }
+    let [cloud_id, account_id, trigger_url, callback_url, handoff] =
+        FIELDS.map(|name| query.first(name).map(ToOwned::to_owned));
+    Ok(HandoffParams { cloud_id, account_id, trigger_url, callback_url, handoff })
+}
+
+fn timely(handoff: Handoff, now: Timestamp) -> Result<Handoff, HandoffError> {
+    if handoff.is_late(now) { Err(HandoffError::Expired) } else { Ok(handoff) }
+}
+
+fn refuse(request: &Request, format: Format, error: &HandoffError, purpose: Purpose) -> Response<Body> {
+    let problem = error.problem(purpose);
+    tracing::warn!(
+        request.id = request_id(request),
+        http.status = problem.status,
+        problem.code = problem.code,
+        %error,
+        "hand-off refused"
+    );
+    response::problem(&problem, format, || page::notice(&problem, None))
 }

@@ -44,8 +44,10 @@ pub struct RegisteredService<'a> {
     pub name: &'a ServiceName,
     /// Its URL.
     pub url: &'a str,
-    /// Who added it.
+    /// Who asks for it now.
     pub owner: &'a Owner,
+    /// Who added it first, and may therefore change it.
+    pub added_by: &'a Owner,
     /// Its status so far.
     pub status: Status,
     /// The first check, if it was made.

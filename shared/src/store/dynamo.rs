@@ -10,7 +10,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, Put, TransactWriteItem, Update};
 use data_encoding::BASE64URL_NOPAD;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -18,14 +18,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
-    Checks, Committed, Deliveries, Entered, Entry, PENDING_FOR, Registered, Registrations, StoreError,
-    TenantRange, Watched,
+    Amended, Amendment, Bound, Checks, Committed, Deliveries, Entered, Entry, PENDING_FOR, Registered,
+    Registrations, StoreError, TenantRange, Watched,
 };
-use crate::handoff::RESUME_FOR;
+use crate::handoff::{Binding, RESUME_FOR};
 use crate::id::{CloudId, HandoffId, Owner, ServiceId, TenantId};
 use crate::key::{PublicKey, TenantKey, WrappedKey};
 use crate::probe::{Check, Observation};
-use crate::service::{Activity, Service, ServiceName, Thresholds};
+use crate::service::{Activity, Change, Service, ServiceName, Thresholds};
 use crate::status::{History, Since, State, Status, Transition};
 use crate::tenant::{Introduction, NextKey, Tenant, TenantStatus, TriggerUrl};
 use crate::tick::Tick;
@@ -125,6 +125,9 @@ struct StateRecord {
 struct HandoffRecord {
     tenant_id: TenantId,
     service_id: ServiceId,
+    /// Absent for a registration.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    change: Option<Change>,
 }
 
 impl DynamoStore {
@@ -348,19 +351,67 @@ impl DynamoStore {
         Ok(TransactWriteItem::builder().put(put.build().map_err(refused)?).build())
     }
 
-    fn handoff_write(&self, entry: &Entry<'_>) -> Result<Option<TransactWriteItem>, StoreError> {
-        let Some(binding) = entry.binding else { return Ok(None) };
-        let record = HandoffRecord { tenant_id: entry.tenant.id(), service_id: entry.service_id.clone() };
-        let mut new = to_item(&record)?;
+    fn handoff_write(
+        &self,
+        binding: &Binding,
+        Bound { tenant_id, service_id, change }: Bound,
+        condition: &str,
+    ) -> Result<Put, StoreError> {
+        let mut new = to_item(&HandoffRecord { tenant_id, service_id, change })?;
         new.extend(Self::key(handoff_pk(&binding.id), "HANDOFF"));
         new.insert("expires_at".to_owned(), number((binding.expires_at + RESUME_FOR).as_second()));
-        let put = Put::builder()
+        let put = Put::builder().table_name(&self.table).set_item(Some(new)).condition_expression(condition);
+        put.build().map_err(refused)
+    }
+
+    /// A registration may be carried out again under the same hand-off, until Forge has accepted it.
+    fn registration_binding(&self, entry: &Entry<'_>) -> Result<Option<TransactWriteItem>, StoreError> {
+        let Some(binding) = entry.binding else { return Ok(None) };
+        let bound =
+            Bound { tenant_id: entry.tenant.id(), service_id: entry.service_id.clone(), change: None };
+        let same = "attribute_not_exists(pk) OR \
+                    (tenantId = :tenant AND serviceId = :service AND attribute_not_exists(#c))";
+        let mut put = self.handoff_write(binding, bound, same)?;
+        put.expression_attribute_names = Some(HashMap::from([("#c".to_owned(), "change".to_owned())]));
+        put.expression_attribute_values = Some(HashMap::from([
+            (":tenant".to_owned(), text(entry.tenant.id())),
+            (":service".to_owned(), text(entry.service_id.clone())),
+        ]));
+        Ok(Some(TransactWriteItem::builder().put(put).build()))
+    }
+
+    /// What a change does to the service itself, which must be its owner's and accepted by Forge.
+    fn service_change(&self, amendment: &Amendment<'_>) -> Result<TransactWriteItem, StoreError> {
+        let key = Self::key(tenant_pk(amendment.tenant_id), &service_sk(amendment.service_id));
+        // OWNER is a reserved word.
+        let condition = "attribute_exists(pk) AND #o = :owner AND activity <> :pending";
+        let names = HashMap::from([("#o".to_owned(), "owner".to_owned())]);
+        let mut values = HashMap::from([
+            (":owner".to_owned(), text(amendment.owner.clone())),
+            (":pending".to_owned(), value(&Activity::Pending)?),
+        ]);
+        let activity = match amendment.change {
+            Change::Remove => {
+                let delete = Delete::builder()
+                    .table_name(&self.table)
+                    .set_key(Some(key))
+                    .condition_expression(condition)
+                    .set_expression_attribute_names(Some(names))
+                    .set_expression_attribute_values(Some(values));
+                return Ok(TransactWriteItem::builder().delete(delete.build().map_err(refused)?).build());
+            }
+            Change::Pause => Activity::Paused,
+            Change::Resume => Activity::Active,
+        };
+        values.insert(":activity".to_owned(), value(&activity)?);
+        let update = Update::builder()
             .table_name(&self.table)
-            .set_item(Some(new))
-            .condition_expression("attribute_not_exists(pk) OR (tenantId = :tenant AND serviceId = :service)")
-            .expression_attribute_values(":tenant", text(record.tenant_id))
-            .expression_attribute_values(":service", text(record.service_id));
-        Ok(Some(TransactWriteItem::builder().put(put.build().map_err(refused)?).build()))
+            .set_key(Some(key))
+            .update_expression("SET activity = :activity")
+            .condition_expression(condition)
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values));
+        Ok(TransactWriteItem::builder().update(update.build().map_err(refused)?).build())
     }
 }
 
@@ -372,11 +423,7 @@ impl Registrations for DynamoStore {
         Ok(Some(Registered { tenant, service_count, services: partition.into_services()?, state }))
     }
 
-    async fn bound_to(
-        &self,
-        handoff: &HandoffId,
-        now: Timestamp,
-    ) -> Result<Option<(TenantId, ServiceId)>, StoreError> {
+    async fn bound_to(&self, handoff: &HandoffId, now: Timestamp) -> Result<Option<Bound>, StoreError> {
         let answer = self
             .client
             .get_item()
@@ -387,8 +434,8 @@ impl Registrations for DynamoStore {
             .await
             .map_err(classify)?;
         let Some(item) = answer.item.filter(|item| !has_expired(item, now)) else { return Ok(None) };
-        let record: HandoffRecord = from_item(item)?;
-        Ok(Some((record.tenant_id, record.service_id)))
+        let HandoffRecord { tenant_id, service_id, change } = from_item(item)?;
+        Ok(Some(Bound { tenant_id, service_id, change }))
     }
 
     async fn enter(&self, entry: &Entry<'_>, now: Timestamp) -> Result<Entered, StoreError> {
@@ -398,7 +445,7 @@ impl Registrations for DynamoStore {
             writes.push(self.service_write(&tenant_id, service, now)?);
         }
         let handoff_at = writes.len();
-        writes.extend(self.handoff_write(entry)?);
+        writes.extend(self.registration_binding(entry)?);
         match self.transact(writes).await? {
             Ok(()) => Ok(Entered::Yes),
             Err(codes) if codes.get(handoff_at).is_some_and(|code| code == "ConditionalCheckFailed") => {
@@ -411,8 +458,7 @@ impl Registrations for DynamoStore {
     async fn activate(
         &self,
         tenant: &Tenant,
-        service: &ServiceId,
-        first: Option<&Observation>,
+        service: &Service,
         others: &[ServiceId],
         now: Timestamp,
     ) -> Result<(), StoreError> {
@@ -429,15 +475,19 @@ impl Registrations for DynamoStore {
         tenant_update.expression_attribute_names =
             Some(HashMap::from([("#s".to_owned(), "status".to_owned())]));
 
-        let mut values = HashMap::from([(":active".to_owned(), text("active"))]);
-        let mut assignments = "SET activity = :active".to_owned();
-        if let Some(first) = first {
-            values.insert(":first".to_owned(), serde_dynamo::to_attribute_value(first).map_err(poisoned)?);
-            // FIRST is a reserved word; a first result is never replaced by a later one.
-            assignments.push_str(", #f = if_not_exists(#f, :first)");
+        let (mut set, mut values) = (Vec::new(), Item::new());
+        if service.activity == Activity::Pending {
+            set.push("activity = :active");
+            values.insert(":active".to_owned(), value(&Activity::Active)?);
         }
-        let mut service_update = self.keep(&id, &service_sk(service), &assignments, values)?;
-        if first.is_some() {
+        if let Some(first) = &service.first {
+            // FIRST is a reserved word; a first result is never replaced by a later one.
+            set.push("#f = if_not_exists(#f, :first)");
+            values.insert(":first".to_owned(), value(first)?);
+        }
+        let assignments = if set.is_empty() { String::new() } else { format!("SET {}", set.join(", ")) };
+        let mut service_update = self.keep(&id, &service_sk(&service.id), &assignments, values)?;
+        if service.first.is_some() {
             service_update.expression_attribute_names =
                 Some(HashMap::from([("#f".to_owned(), "first".to_owned())]));
         }
@@ -460,6 +510,30 @@ impl Registrations for DynamoStore {
                 Err(StoreError::Unavailable(format!("activation was cancelled: {}", codes.join(", ")).into()))
             }
         }
+    }
+
+    async fn amend(&self, amendment: &Amendment<'_>) -> Result<Amended, StoreError> {
+        let bound = Bound {
+            tenant_id: amendment.tenant_id.clone(),
+            service_id: amendment.service_id.clone(),
+            change: Some(amendment.change),
+        };
+        let put = self.handoff_write(amendment.binding, bound, "attribute_not_exists(pk)")?;
+        let mut writes = vec![TransactWriteItem::builder().put(put).build()];
+        if let Some((found, without)) = amendment.counts {
+            writes.push(self.service_change(amendment)?);
+            if amendment.change == Change::Remove {
+                let update = Update::builder()
+                    .table_name(&self.table)
+                    .set_key(Some(Self::key(tenant_pk(amendment.tenant_id), "TENANT")))
+                    .update_expression("SET serviceCount = :without")
+                    .condition_expression("serviceCount = :found")
+                    .expression_attribute_values(":found", number(found.into()))
+                    .expression_attribute_values(":without", number(without.into()));
+                writes.push(TransactWriteItem::builder().update(update.build().map_err(refused)?).build());
+            }
+        }
+        Ok(self.transact(writes).await?.map_or(Amended::Overtaken, |()| Amended::Yes))
     }
 }
 

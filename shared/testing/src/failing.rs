@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 use shared::id::{HandoffId, ServiceId, TenantId};
 use shared::key::{KeyContext, KeyError, MakeKey, PrivateKey, PublicKey, Sign, UnwrapKey, WrappedKey};
-use shared::probe::Observation;
+use shared::service::Service;
 use shared::status::State;
 use shared::store::{
-    Checks, Committed, Deliveries, Entered, Entry, Registered, Registrations, Rotations, StoreError,
-    TenantRange, Watched,
+    Amended, Amendment, Bound, Checks, Committed, Deliveries, Entered, Entry, Registered, Registrations,
+    Rotations, StoreError, TenantRange, Watched,
 };
 use shared::tenant::{NextKey, Tenant, TenantStatus};
 use shared::tick::Tick;
@@ -120,11 +120,7 @@ impl<S: Registrations> Registrations for FailingStore<S> {
         self.faults.call("find", store_error, self.store.find(tenant, now)).await
     }
 
-    async fn bound_to(
-        &self,
-        handoff: &HandoffId,
-        now: Timestamp,
-    ) -> Result<Option<(TenantId, ServiceId)>, StoreError> {
+    async fn bound_to(&self, handoff: &HandoffId, now: Timestamp) -> Result<Option<Bound>, StoreError> {
         self.faults.call("bound_to", store_error, self.store.bound_to(handoff, now)).await
     }
 
@@ -135,13 +131,16 @@ impl<S: Registrations> Registrations for FailingStore<S> {
     async fn activate(
         &self,
         tenant: &Tenant,
-        service: &ServiceId,
-        first: Option<&Observation>,
+        service: &Service,
         others: &[ServiceId],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let activate = self.store.activate(tenant, service, first, others, now);
+        let activate = self.store.activate(tenant, service, others, now);
         self.faults.call("activate", store_error, activate).await
+    }
+
+    async fn amend(&self, amendment: &Amendment<'_>) -> Result<Amended, StoreError> {
+        self.faults.call("amend", store_error, self.store.amend(amendment)).await
     }
 }
 

@@ -19,7 +19,7 @@ use shared::callback::introduction::INTRODUCTION_TYPE;
 use shared::callback::token::{self, InvalidToken};
 use shared::clock::random_nonce;
 use shared::handoff::{CallbackRule, HANDOFF_TYPE, HandoffRule};
-use shared::id::{CloudId, Kid, TenantId};
+use shared::id::{CloudId, Kid, ServiceId, TenantId};
 use shared::key::{Jwk, PrivateKey, PublicKey};
 use shared::tenant::TriggerRule;
 use tokio::net::TcpListener;
@@ -156,12 +156,27 @@ impl ForgeApp {
 
     /// The same for another person.
     pub async fn handoff_of(&self, owner: &str, now: Timestamp) -> String {
-        let claims = json!({
+        self.handoff_with(json!({ "accountId": owner }), now).await
+    }
+
+    /// A fresh hand-off of `owner-1` to `change` a service.
+    pub async fn management(&self, change: &str, service: &ServiceId, now: Timestamp) -> String {
+        self.handoff_with(management_claims(change, service), now).await
+    }
+
+    /// The same with other claims, or more.
+    ///
+    /// # Panics
+    /// When the claims are no object.
+    pub async fn handoff_with(&self, claims: Value, now: Timestamp) -> String {
+        let others = claims.as_object().expect("claims are an object").clone();
+        let mut claims = json!({
             "iss": "ari:cloud:ecosystem::app/test", "aud": BACKEND_URL, "purpose": "register",
             "iat": now.as_second(), "exp": now.as_second() + 600, "jti": HEXLOWER.encode(&random_nonce()),
-            "cloudId": self.cloud_id, "accountId": owner, "triggerUrl": self.trigger_url,
+            "cloudId": self.cloud_id, "accountId": "owner-1", "triggerUrl": self.trigger_url,
             "callbackUrl": "https://shop.atlassian.net/jira"
         });
+        claims.as_object_mut().expect("it is one").extend(others);
         token::sign(HANDOFF_TYPE, &claims, self.key.as_ref()).await.expect("a signed hand-off")
     }
 
@@ -231,6 +246,15 @@ impl ForgeApp {
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().expect("no test panicked inside")
     }
+}
+
+/// What a hand-off to `change` a service has beside what every one has.
+#[must_use]
+pub fn management_claims(change: &str, service: &ServiceId) -> Value {
+    json!({
+        "purpose": "manage", "change": change, "serviceId": service, "serviceName": "Shop API",
+        "serviceUrl": "https://shop.example/health"
+    })
 }
 
 async fn receive(State(inbox): State<Arc<Mutex<Inbox>>>, headers: HeaderMap, body: Bytes) -> Response {

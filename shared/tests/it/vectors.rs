@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use shared::callback::token::{self, InvalidToken};
-use shared::handoff::{CallbackRule, HandoffParams, HandoffRule};
+use shared::handoff::{CallbackRule, HandoffParams, HandoffRule, Purpose};
 use shared::id::{CloudId, Kid, ServiceId, TenantId};
 use shared::key::{Jwk, PrivateKey, PublicKey, Sign as _};
 use shared::tenant::TriggerRule;
@@ -152,6 +152,7 @@ struct Handoffs {
     backend_url: String,
     key: Jwk,
     cases: Vec<HandoffCase>,
+    managements: Vec<HandoffCase>,
 }
 
 #[derive(Deserialize)]
@@ -165,21 +166,31 @@ struct HandoffCase {
 #[test]
 fn handoffs_are_accepted_only_as_the_vectors_say() {
     let handoffs: Handoffs = vectors("handoffs");
-    assert!(handoffs.cases.len() >= 35);
+    assert!(handoffs.cases.len() >= 35 && handoffs.managements.len() >= 25);
     let rule = HandoffRule {
         keys: trusted(&[handoffs.key]),
         audience: handoffs.backend_url,
         triggers: TriggerRule::default(),
         callbacks: CallbackRule::default(),
     };
-    for case in handoffs.cases {
+    let judge = |case: HandoffCase, purpose| {
         let params = HandoffParams { handoff: Some(case.token), ..HandoffParams::default() };
         let now = Timestamp::from_second(case.at).unwrap();
-        let verdict = match rule.read(&params, now) {
+        let read = match purpose {
+            Purpose::Register => rule.read(&params, now),
+            Purpose::Manage => rule.read_management(&params, now).map(|management| management.handoff),
+        };
+        let verdict = match read {
             Ok(handoff) if handoff.is_late(now) => "late",
             Ok(_) => "accepted",
-            Err(error) => error.problem().code,
+            Err(error) => error.problem(purpose).code,
         };
         assert_eq!(verdict, case.backend, "{}", case.name);
+    };
+    for case in handoffs.cases {
+        judge(case, Purpose::Register);
+    }
+    for case in handoffs.managements {
+        judge(case, Purpose::Manage);
     }
 }

@@ -1,8 +1,9 @@
 //! Every call to AWS fails once, in every way: the person gets a clear answer, and the same request again finishes.
 
 use add_service::AddService;
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::clock::Clock as _;
+use shared::id::ServiceId;
 use shared::key::kms::{DeploymentKey, WrappingKey};
 use shared::service::Activity;
 use shared::store::Registrations as _;
@@ -11,7 +12,7 @@ use shared::tenant::TenantStatus;
 use shared_testing::failing::{FailingKeys, FailingStore, Fault, Faults};
 use shared_testing::time::FixedClock;
 
-use crate::world::{World, document, json_request, text};
+use crate::world::{MANAGE_JSON, World, changed, document, json_request, text};
 
 type Faulty = AddService<
     FailingStore<DynamoStore>,
@@ -30,6 +31,7 @@ fn faulty(world: &World, faults: &Faults) -> Faulty {
         handoffs: deployed.handoffs,
         policy: deployed.policy,
         limits: deployed.limits,
+        period: deployed.period,
         callbacks: deployed.callbacks,
         probe: deployed.probe,
         clock: deployed.clock,
@@ -122,4 +124,37 @@ async fn a_further_registration_is_finished_by_the_same_request() {
 #[tokio::test]
 async fn a_repeated_registration_is_finished_by_the_same_request() {
     walk(&["a", "b"], "a", &["bound_to", "find", "enter", "public_key", "sign", "activate"]).await;
+}
+
+#[tokio::test]
+async fn a_change_is_finished_by_the_same_request() {
+    let calls = ["bound_to", "find", "amend"];
+    for (index, name) in calls.iter().enumerate() {
+        for fault in Fault::ALL {
+            for change in ["remove", "pause"] {
+                let what = format!("{change}: {fault:?} at call {index}, {name}");
+                let world = World::start().await;
+                let added = world.function().handle(json_request(&world.wish("a").await)).await;
+                let id = ServiceId::parse(document(&added)["service"]["id"].as_str().unwrap()).unwrap();
+                let handoff = world.app.management(change, &id, world.clock.now()).await;
+                let request = || {
+                    let body = json!({ "handoff": handoff }).to_string();
+                    changed(MANAGE_JSON, |event| event["body"] = json!(body))
+                };
+                let faults = Faults::at(index, fault);
+                let response = Box::pin(faulty(&world, &faults).handle(request())).await;
+                let expected = if fault == Fault::Refused { 500 } else { 503 };
+                assert_eq!(response.status(), expected, "{what}");
+                assert_eq!(response.headers().contains_key("retry-after"), expected == 503, "{what}");
+                assert_eq!(faults.calls(), calls[..=index], "nothing is tried after {what}");
+
+                let again = world.function().handle(request()).await;
+                assert_eq!(again.status(), 200, "{what}: {}", text(&again));
+                let (_, count, services, _) = left_behind(&world).await;
+                let left: Vec<_> = services.iter().map(|(_, activity, _)| *activity).collect();
+                let expected = if change == "remove" { vec![] } else { vec![Activity::Paused] };
+                assert_eq!((count as usize, left), (expected.len(), expected), "{what}");
+            }
+        }
+    }
 }

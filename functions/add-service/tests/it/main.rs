@@ -4,5 +4,6 @@
 mod aws_failing;
 mod bounds;
 mod input;
+mod management;
 mod registration;
 mod world;

@@ -14,6 +14,7 @@ use shared::key::kms::{DeploymentKey, WrappingKey};
 use shared::metrics::Metrics;
 use shared::probe::{HttpProbe, Limits, Policy};
 use shared::store::dynamo::DynamoStore;
+use shared::tick::Period;
 use shared_testing::aws::LocalAws;
 use shared_testing::forge_app::ForgeApp;
 use shared_testing::target::Target;
@@ -23,6 +24,8 @@ pub(crate) type Deployed = AddService<DynamoStore, DeploymentKey, WrappingKey, H
 
 pub(crate) const FORM: &str = include_str!("../../../../events/add-service/form.json");
 pub(crate) const JSON: &str = include_str!("../../../../events/add-service/json.json");
+pub(crate) const MANAGE_FORM: &str = include_str!("../../../../events/add-service/manage-form.json");
+pub(crate) const MANAGE_JSON: &str = include_str!("../../../../events/add-service/manage-json.json");
 
 pub(crate) struct World {
     pub(crate) aws: LocalAws,
@@ -51,6 +54,7 @@ impl World {
             handoffs,
             policy,
             limits,
+            period: Period::from_minutes(5).unwrap(),
             store: self.aws.store(),
             deployment_key: self.aws.deployment_key(),
             tenant_keys: self.aws.wrapping_key(),

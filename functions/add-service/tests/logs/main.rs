@@ -25,7 +25,7 @@ use shared_testing::target;
 #[expect(dead_code, reason = "shared with the other tests")]
 mod world;
 
-use world::{Deployed, JSON, World, changed, json_request};
+use world::{Deployed, JSON, MANAGE_JSON, World, changed, json_request};
 
 const LIMITS: ServiceLimits = ServiceLimits { per_tenant: 5, per_owner: 5 };
 
@@ -55,6 +55,7 @@ async fn every_path_is_logged_and_no_secret_is() {
     let first = world.wish("secret-path-1?token=secret-query").await;
     answers_of_the_app(&world, &mut log, &first).await;
     refusals(&world, &mut log, &first).await;
+    Box::pin(changes(&world, &mut log)).await;
     blocked_targets(&world, &mut log).await;
     Box::pin(failures_of_ours(&world, &mut log)).await;
 
@@ -76,6 +77,8 @@ async fn every_path_is_logged_and_no_secret_is() {
         "Mozilla",
         "shop.atlassian.net",
         "Service secret",
+        "Shop API",
+        "shop.example",
     ]);
 }
 
@@ -153,6 +156,47 @@ async fn refusals(world: &World, log: &mut Log, first: &Value) {
     send(log, &full, json_request(&another), 409, &[refused]).await;
 }
 
+async fn changes(world: &World, log: &mut Log) {
+    let (function, now) = (world.function_with(world.app.handoff_rule(), LIMITS), world.clock.now());
+    let stored = world.aws.store().find(&world.app.tenant_id(), now).await.unwrap().unwrap();
+    let service = &stored.services[0].id;
+    let request = |handoff: &str| {
+        changed(MANAGE_JSON, |event| event["body"] = json!(json!({ "handoff": handoff }).to_string()))
+    };
+    let about =
+        json!({ "tenant.id": world.app.tenant_id(), "service.id": service, "request.id": "ID0123456789" });
+    let refused = |status: u16, code: &str| {
+        let (level, message) =
+            if status < 500 { ("WARN", "change refused") } else { ("ERROR", "change failed") };
+        json!({ "level": level, "message": message, "http.status": status, "problem.code": code })
+    };
+
+    for change in ["pause", "resume"] {
+        let handoff = world.app.management(change, service, now).await;
+        let line = json!({ "level": "INFO", "message": "service changed", "service.change": change, "http.status": 200 });
+        send(log, &function, request(&handoff), 200, &[with(line, &about)]).await;
+    }
+    let mut others = forge_app::management_claims("remove", service);
+    others["accountId"] = json!("owner-2");
+    let handoff = world.app.handoff_with(others, now).await;
+    let why = json!({ "service.change": "remove", "error": "the service is somebody else's" });
+    let line = with(with(refused(403, "NOT_YOUR_SERVICE"), &about), &why);
+    send(log, &function, request(&handoff), 403, &[line]).await;
+
+    let forged = format!("{}A", world.app.management("remove", service, now).await);
+    let line = with(refused(401, "HANDOFF_INVALID"), &json!({ "request.id": "ID0123456789" }));
+    send(log, &function, request(&forged), 401, &[line]).await;
+
+    let open = world.function_with(ForgeApp::open_rule(), LIMITS);
+    send(log, &open, request(&forged), 403, &[refused(403, "OPEN_MODE")]).await;
+
+    let store = shared::store::dynamo::DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
+    let broken = AddService { store, ..world.function_with(world.app.handoff_rule(), LIMITS) };
+    let handoff = world.app.management("remove", service, now).await;
+    let line = with(refused(500, "INTERNAL"), &about);
+    send(log, &broken, request(&handoff), 500, &[line]).await;
+}
+
 async fn blocked_targets(world: &World, log: &mut Log) {
     // The policy of the form lets loopback through, the probe's does not: what a name that resolves to a forbidden
     // address looks like.
@@ -199,6 +243,7 @@ async fn failures_of_ours(world: &World, log: &mut Log) {
         handoffs: function.handoffs,
         policy: function.policy,
         limits: function.limits,
+        period: function.period,
         deployment_key: function.deployment_key,
         tenant_keys: function.tenant_keys,
         callbacks: function.callbacks,

@@ -201,7 +201,7 @@ async fn a_registration_that_revives_forgets_the_failures() {
 
     let ids: Vec<_> = watched.services.iter().map(|service| service.id.clone()).collect();
     let now = shared::clock::Clock::now(&world.clock);
-    world.aws.store().activate(&watched.tenant, &ids[0], None, &ids[1..], now).await.unwrap();
+    world.aws.store().activate(&watched.tenant, &watched.services[0], &ids[1..], now).await.unwrap();
     world.next_tick(&function).await;
     assert_eq!(
         world.watched(&world.app).await.unwrap().tenant.status,

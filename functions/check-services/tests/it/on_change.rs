@@ -180,8 +180,8 @@ async fn a_registration_is_told_of_also_when_the_service_was_there_already() {
 
     // Whoever registers the same URL again may do so because the app has lost everything else.
     let watched = world.watched(&world.app).await.unwrap();
-    let (again, now) = (&watched.services[0].id, world.clock.now() + SignedDuration::from_secs(60));
-    world.aws.store().activate(&watched.tenant, again, None, &[], now).await.unwrap();
+    let (again, now) = (&watched.services[0], world.clock.now() + SignedDuration::from_secs(60));
+    world.aws.store().activate(&watched.tenant, again, &[], now).await.unwrap();
     assert_eq!(next_ticks(&world, &function, 3).await, [1, 0, 0]);
 }
 

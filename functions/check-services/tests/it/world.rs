@@ -166,7 +166,7 @@ impl World {
             binding: None,
         };
         assert_eq!(store.enter(&entry, now).await.unwrap(), Entered::Yes);
-        store.activate(&tenant, &service.id, None, &[], now).await.unwrap();
+        store.activate(&tenant, &service, &[], now).await.unwrap();
         app.trust(&tenant.key.public);
         service.id
     }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
 
 mod bounds;
+mod manage;
 
 use lambda_http::{Body, Request, Response};
 use register::Register;

@@ -12,6 +12,7 @@ use shared_testing::log::Log;
 use shared_testing::time::FixedClock;
 
 const PAGE: &str = include_str!("../../../../events/register/page.json");
+const MANAGE: &str = include_str!("../../../../events/register/manage.json");
 const JWKS: &str = include_str!("../../../../events/register/jwks.json");
 
 #[tokio::test]
@@ -36,6 +37,22 @@ async fn every_path_is_logged_and_no_secret_is() {
                         "tenant.id": app.tenant_id(), "request.id": "ID0123456789" });
     log.expect("a good link", &[shown]);
 
+    let service = serde_json::from_value(json!("w4g76pj5y32txfsc")).unwrap();
+    let management = app.management("pause", &service, clock.now()).await;
+    let manage = |handoff: &str| {
+        let mut event: Value = serde_json::from_str(MANAGE).unwrap();
+        event["rawQueryString"] = json!(format!("handoff={handoff}"));
+        gateway::read(&event.to_string()).unwrap()
+    };
+    assert_eq!(function.handle(manage(&management)).await.status(), 200);
+    let shown = json!({ "level": "INFO", "message": "management page shown", "tenant.id": app.tenant_id(),
+                        "service.id": service, "service.change": "pause", "request.id": "ID0123456789" });
+    log.expect("a good link to manage", &[shown]);
+    assert_eq!(function.handle(manage(&handoff)).await.status(), 401);
+    let refused = json!({ "level": "WARN", "message": "hand-off refused", "problem.code": "HANDOFF_INVALID",
+                          "error": "the hand-off's purpose is wrong" });
+    log.expect("a link to register at the wrong page", &[refused]);
+
     assert_eq!(function.handle(link(&format!("{handoff}A"))).await.status(), 401);
     let refused = |code: &str, status: u16| {
         json!({ "level": "WARN", "message": "hand-off refused", "problem.code": code, "http.status": status,
@@ -59,6 +76,9 @@ async fn every_path_is_logged_and_no_secret_is() {
         &app.trigger_url,
         app.trigger_url.rsplit('/').next().unwrap(),
         &handoff,
+        &management,
+        "Shop API",
+        "shop.example",
         "eyJ",
         "secret-query",
         "secret-header",

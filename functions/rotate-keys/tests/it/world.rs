@@ -86,7 +86,7 @@ impl World {
         };
         let store = self.aws.store();
         assert_eq!(store.enter(&entry, now).await.unwrap(), Entered::Yes);
-        store.activate(&tenant, &service.id, None, &[], now).await.unwrap();
+        store.activate(&tenant, &service, &[], now).await.unwrap();
         id
     }
 
