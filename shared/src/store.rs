@@ -198,7 +198,7 @@ pub trait Checks: Send + Sync {
     /// The ids of the active tenants of a range, ascending.
     fn active(&self, range: &TenantRange) -> impl Future<Output = Result<Vec<TenantId>, StoreError>> + Send;
 
-    /// A tenant with its services and state; `None` when it is gone or has nothing to watch.
+    /// A tenant with its services and state; `None` when it is gone, or has no services and its app knows that.
     fn load(
         &self,
         tenant: &TenantId,

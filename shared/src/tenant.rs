@@ -4,11 +4,16 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{CloudId, Kid, TenantId, is_uuid};
 use crate::key::{KeyContext, TenantKey};
+use crate::tick::Tick;
+
+/// A registration is stored a moment after its time is taken; a tick that begins in between has not seen it. The Forge app
+/// shows a registered service until a report of a tick that is later by as much does not list it.
+const REGISTRATION_LAG: SignedDuration = SignedDuration::from_secs(60);
 
 /// The URL of a Forge web trigger in one of the documented shapes, byte for byte as the app names it.
 ///
@@ -169,6 +174,12 @@ impl Tenant {
     #[must_use]
     pub fn id(&self) -> TenantId {
         TenantId::derive(&self.cloud_id, self.trigger_url.as_str())
+    }
+
+    /// Whether Forge has accepted a registration that the report of `tick` may not know of.
+    #[must_use]
+    pub fn is_registered_since(&self, tick: Tick) -> bool {
+        self.registered_at.is_some_and(|at| at + REGISTRATION_LAG >= tick.start())
     }
 
     /// Names the tenant's key in its callbacks.

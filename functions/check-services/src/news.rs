@@ -15,9 +15,6 @@ use crate::handover;
 /// How often an app hears of a tenant to which nothing happens.
 const HEARTBEAT: SignedDuration = SignedDuration::from_hours(1);
 
-/// A registration is stored a moment after its time is taken; a tick that begins in between has not seen it.
-const REGISTRATION_LAG: SignedDuration = SignedDuration::from_secs(60);
-
 /// Whether the app must be told of `after`, the state that `tick` made of what was found in `watched`.
 pub(crate) fn is_due(
     mode: CallbackMode,
@@ -34,12 +31,14 @@ pub(crate) fn is_due(
         return true;
     };
     let is_heartbeat = tick >= quiet_until;
-    let has_missed_ticks = tick.missed_since(last, period) > 0;
+    let has_missed_ticks = missed_ticks(before, tick, period) > 0;
     let was_not_reached =
         watched.tenant.status != TenantStatus::Active || watched.deliveries != Deliveries::default();
     // The app knows of the service's status from REGISTER alone, and may have lost all other services.
-    let was_registered = watched.tenant.registered_at.is_some_and(|at| at + REGISTRATION_LAG >= last.start());
+    let was_registered = watched.tenant.is_registered_since(last);
     let is_removed = before.services.keys().any(|id| !after.services.contains_key(id));
+    // A tenant without services is only looked at until its app has taken that.
+    let is_empty = after.services.is_empty();
     // How many failures were doubted is stored, not whether the app knows: while there is any, it is told.
     let is_held = before.services.values().chain(after.services.values()).any(|service| service.held > 0);
 
@@ -52,8 +51,15 @@ pub(crate) fn is_due(
         || was_not_reached
         || was_registered
         || is_removed
+        || is_empty
         || is_held
         || !after.transitions.is_empty()
+}
+
+/// How many ticks before this one did not check the tenant; none while it had no services.
+pub(crate) fn missed_ticks(before: &State, tick: Tick, period: Period) -> u32 {
+    let last = before.last_tick.filter(|_| !before.services.is_empty());
+    last.map_or(0, |last| tick.missed_since(last, period))
 }
 
 /// The tick before which an app that is told at `tick` need not be told again: its next heartbeat, at its own tick of the

@@ -444,10 +444,7 @@ where
             next_update_by: state
                 .quiet_until
                 .map(|until| news::next_update_by(now, tick, until, self.settings.period)),
-            missed_ticks: watched
-                .state
-                .last_tick
-                .map_or(0, |last| tick.missed_since(last, self.settings.period)),
+            missed_ticks: news::missed_ticks(&watched.state, tick, self.settings.period),
             services: watched
                 .services
                 .iter()
@@ -498,7 +495,8 @@ where
         let tenant_status = watched.tenant.status;
         let had_failed = watched.deliveries != Deliveries::default();
         if answer.is_acceptance() {
-            if !state.transitions.is_empty() || had_failed {
+            // A tenant without services is looked at no more once its app knows that.
+            if !state.transitions.is_empty() || had_failed || state.services.is_empty() {
                 self.store.acknowledge(id, tick).await?;
             }
             match tenant_status {

@@ -612,7 +612,10 @@ impl Checks for DynamoStore {
         let (state, deliveries) = partition.take_state()?;
         let mut services = partition.into_services()?;
         services.retain(|service| service.activity != Activity::Pending);
-        if services.is_empty() {
+        // Whose last service was removed is told so, until its app has taken it.
+        let told = state.last_tick.filter(|last| state.acked_tick == Some(*last));
+        let knows = told.is_some_and(|tick| !tenant.is_registered_since(tick));
+        if services.is_empty() && state.services.is_empty() && knows {
             return Ok(None);
         }
         Ok(Some(Watched { tenant, services, state, deliveries }))

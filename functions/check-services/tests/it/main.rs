@@ -3,6 +3,7 @@
 
 mod answers;
 mod aws_failing;
+mod changes;
 mod concurrency;
 mod deliveries;
 mod handover;

@@ -1,0 +1,299 @@
+//! What the next ticks make of services that their owner removed, paused or resumed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use check_services::CheckServices;
+use serde_json::{Value, json};
+use shared::callback::Answer;
+use shared::callback::http::Deliver;
+use shared::clock::Clock as _;
+use shared::config::CallbackMode;
+use shared::handoff::Binding;
+use shared::id::{HandoffId, Owner, ServiceId};
+use shared::probe::{Check, Observation, Probe, Share};
+use shared::service::Change;
+use shared::store::{Amended, Amendment, Registrations as _};
+use shared::tenant::TriggerUrl;
+use shared_testing::forge_app::Reply;
+use tokio::sync::Notify;
+
+use crate::world::{Deployed, World};
+
+/// Changes a service as add-service does.
+async fn change(world: &World, service: &ServiceId, change: Change) {
+    let (store, now, tenant_id) = (world.aws.store(), world.clock.now(), world.app.tenant_id());
+    let found = store.find(&tenant_id, now).await.unwrap().unwrap();
+    let jti = data_encoding::HEXLOWER.encode(&shared::clock::random_nonce());
+    let amendment = Amendment {
+        tenant_id: &tenant_id,
+        service_id: service,
+        change,
+        owner: &Owner::parse("owner-1").unwrap(),
+        counts: Some((found.service_count, found.service_count - 1)),
+        binding: &Binding { id: HandoffId::derive("app", &jti), expires_at: now },
+    };
+    assert_eq!(store.amend(&amendment).await.unwrap(), Amended::Yes);
+}
+
+fn on_change(world: &World) -> Deployed {
+    let mut function = world.function();
+    function.settings.callback_mode = CallbackMode::OnChange;
+    function
+}
+
+/// Of the last update: the services' statuses, and the changes.
+fn told(world: &World) -> (Vec<Value>, Vec<Value>) {
+    let body = world.app.received("UPDATE").pop().unwrap().body;
+    let list = |name: &str| body[name].as_array().unwrap().clone();
+    let statuses = list("services").iter().map(|service| service["status"].clone()).collect();
+    let changes = list("transitions").iter().map(|t| json!([t["from"], t["to"], t["reason"]])).collect();
+    (statuses, changes)
+}
+
+fn updates(world: &World) -> usize {
+    world.app.received("UPDATE").len()
+}
+
+#[tokio::test]
+async fn a_paused_service_is_told_as_paused_and_not_probed_until_it_is_resumed() {
+    let world = World::start().await;
+    let a = world.add(&world.app, "a").await;
+    let function = world.function();
+    world.tick(&function).await;
+    let asked = world.target.asked();
+
+    change(&world, &a, Change::Pause).await;
+    // What fails meanwhile is nobody's business.
+    world.target.answer(500);
+    world.next_tick(&function).await;
+    assert_eq!(told(&world), (vec![json!("PAUSED")], vec![json!(["ALIVE", "PAUSED", "paused"])]));
+    world.next_tick(&function).await;
+    assert_eq!(told(&world), (vec![json!("PAUSED")], vec![]));
+    let service = &world.app.received("UPDATE")[2].body["services"][0];
+    assert_eq!((&service["since"], &service["check"]), (&json!("2026-11-22T10:10:00Z"), &Value::Null));
+    assert_eq!(world.target.asked(), asked);
+
+    world.target.answer(200);
+    change(&world, &a, Change::Resume).await;
+    world.next_tick(&function).await;
+    assert_eq!(told(&world), (vec![json!("ALIVE")], vec![json!(["PAUSED", "ALIVE", "ok"])]));
+}
+
+#[tokio::test]
+async fn a_service_that_was_paused_before_its_first_tick_is_told_so() {
+    let world = World::start().await;
+    let a = world.add(&world.app, "a").await;
+    change(&world, &a, Change::Pause).await;
+    world.tick(&world.function()).await;
+    assert_eq!(told(&world), (vec![json!("PAUSED")], vec![json!(["UNKNOWN", "PAUSED", "paused"])]));
+    let service = &world.app.received("UPDATE")[0].body["services"][0];
+    assert_eq!(service["since"], "2026-11-22T10:05:01Z", "not since before it was there");
+    assert_eq!(world.target.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_service_that_is_paused_and_resumed_between_two_ticks_goes_on() {
+    let world = World::start().await;
+    let a = world.add(&world.app, "a").await;
+    let function = world.function();
+    world.tick(&function).await;
+    change(&world, &a, Change::Pause).await;
+    change(&world, &a, Change::Resume).await;
+    world.next_tick(&function).await;
+    assert_eq!(told(&world), (vec![json!("ALIVE")], vec![]));
+}
+
+#[tokio::test]
+async fn a_removed_service_is_absent_from_the_next_update() {
+    let world = World::start().await;
+    let a = world.add(&world.app, "a").await;
+    world.add(&world.app, "b").await;
+    let function = world.function();
+    world.tick(&function).await;
+    change(&world, &a, Change::Remove).await;
+    world.next_tick(&function).await;
+    assert_eq!(told(&world), (vec![json!("ALIVE")], vec![]));
+    assert_eq!(world.watched(&world.app).await.unwrap().state.services.len(), 1);
+}
+
+#[tokio::test]
+async fn a_removal_a_pause_and_a_resumption_are_told_at_once_also_when_only_changes_are() {
+    let world = World::start().await;
+    let (a, b) = (world.add(&world.app, "a").await, world.add(&world.app, "b").await);
+    let function = on_change(&world);
+    world.tick(&function).await;
+    // The registration, and after it silence. No heartbeat is due in the hour's first half.
+    world.next_tick(&function).await;
+    let quiet = async || {
+        while world.next_tick(&function).await.not_needed == 0 {}
+        updates(&world)
+    };
+    for (service, what) in
+        [(&a, Change::Pause), (&a, Change::Resume), (&a, Change::Pause), (&b, Change::Remove)]
+    {
+        let before = quiet().await;
+        change(&world, service, what).await;
+        world.next_tick(&function).await;
+        assert_eq!(updates(&world), before + 1, "{what:?}");
+    }
+    assert_eq!(told(&world).0, [json!("PAUSED")]);
+}
+
+#[tokio::test]
+async fn a_service_that_is_removed_and_added_again_between_two_ticks_starts_afresh() {
+    for mode in [CallbackMode::EveryTick, CallbackMode::OnChange] {
+        let world = World::start().await;
+        let a = world.add(&world.app, "a").await;
+        let mut function = world.function();
+        function.settings.callback_mode = mode;
+        world.target.answer(500);
+        world.tick(&function).await;
+        assert_eq!(told(&world).0, [json!("DOWN")]);
+
+        world.clock.advance(60);
+        change(&world, &a, Change::Remove).await;
+        assert_eq!(world.add(&world.app, "a").await, a);
+        world.target.answer(200);
+        world.clock.advance(240);
+        world.tick(&function).await;
+        assert_eq!(told(&world), (vec![json!("ALIVE")], vec![json!(["UNKNOWN", "ALIVE", "ok"])]), "{mode:?}");
+    }
+}
+
+#[tokio::test]
+async fn after_the_last_service_an_empty_list_is_told_once_and_then_nothing() {
+    for mode in [CallbackMode::EveryTick, CallbackMode::OnChange] {
+        let world = World::start().await;
+        let a = world.add(&world.app, "a").await;
+        let mut function = world.function();
+        function.settings.callback_mode = mode;
+        world.tick(&function).await;
+        change(&world, &a, Change::Remove).await;
+        // Until the app has taken it.
+        world.app.answer_next([Reply::Code(401, "UNAUTHORIZED"), Reply::Code(401, "UNAUTHORIZED")]);
+        for (accepted, not_accepted) in [(0, 1), (0, 1), (1, 0)] {
+            let summary = world.next_tick(&function).await;
+            assert_eq!((summary.accepted, summary.not_accepted), (accepted, not_accepted), "{mode:?}");
+            assert_eq!(told(&world), (vec![], vec![]));
+        }
+        let before = updates(&world);
+        for _ in 0..30 {
+            let summary = world.next_tick(&function).await;
+            assert_eq!((summary.passed_over, summary.services, summary.not_needed), (1, 0, 0), "{mode:?}");
+        }
+        assert_eq!(updates(&world), before);
+
+        // Whoever comes next finds everything in place, and no tick was missed while there was nothing to check.
+        world.add(&world.app, "b").await;
+        world.next_tick(&function).await;
+        assert_eq!(told(&world).0, [json!("ALIVE")]);
+        assert_eq!(world.app.received("UPDATE").pop().unwrap().body["missedTicks"], Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_is_removed_before_its_first_tick_is_told_as_gone() {
+    let world = World::start().await;
+    let a = world.add(&world.app, "a").await;
+    change(&world, &a, Change::Remove).await;
+    let function = world.function();
+    // The first report is of a tick before the registration: the app shows the service until a later one.
+    for told_so_far in [1, 2, 2, 2] {
+        world.tick(&function).await;
+        assert_eq!((updates(&world), told(&world)), (told_so_far, (vec![], vec![])));
+        world.clock.advance(300);
+    }
+    assert_eq!(world.target.asked(), 0);
+}
+
+/// Waits before every probe until it may go on.
+struct Waiting<P> {
+    probe: P,
+    begun: Arc<Notify>,
+    go_on: Arc<Notify>,
+}
+
+impl<P: Probe> Probe for Waiting<P> {
+    async fn probe(&self, check: &Check, share: &Share) -> Observation {
+        self.begun.notify_one();
+        self.go_on.notified().await;
+        self.probe.probe(check, share).await
+    }
+}
+
+#[tokio::test]
+async fn a_removal_in_the_middle_of_a_tick_counts_from_the_next_one_on() {
+    let world = World::start().await;
+    let (a, _) = (world.add(&world.app, "a").await, world.add(&world.app, "b").await);
+    let deployed = world.function();
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let waiting = CheckServices {
+        probe: Waiting { probe: deployed.probe, begun: Arc::clone(&begun), go_on: Arc::clone(&go_on) },
+        store: deployed.store,
+        keys: deployed.keys,
+        callbacks: deployed.callbacks,
+        bus: deployed.bus,
+        clock: deployed.clock,
+        metrics: deployed.metrics,
+        settings: deployed.settings,
+    };
+    let meanwhile = async {
+        begun.notified().await;
+        change(&world, &a, Change::Remove).await;
+        go_on.notify_one();
+        begun.notified().await;
+        go_on.notify_one();
+    };
+    let (summary, ()) = tokio::join!(waiting.handle(world.scheduled(), world.deadline()), meanwhile);
+    assert_eq!(summary.unwrap().accepted, 1);
+    assert_eq!(told(&world).0.len(), 2, "what the tick found at its begin");
+    world.next_tick(&world.function()).await;
+    assert_eq!(told(&world), (vec![json!("ALIVE")], vec![]));
+    assert_eq!(world.items(&world.app).await.len(), 3, "TENANT, STATE and one SERVICE");
+}
+
+/// Never comes back: the process dies while it sends.
+struct Dying(Arc<Notify>);
+
+impl Deliver for Dying {
+    async fn post(&self, _: &TriggerUrl, _: &str, _: &[u8], _: Duration) -> Answer {
+        self.0.notify_one();
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn death_before_the_empty_list_is_sent_loses_nothing() {
+    for mode in [CallbackMode::EveryTick, CallbackMode::OnChange] {
+        let world = World::start().await;
+        let a = world.add(&world.app, "a").await;
+        let mut function = world.function();
+        function.settings.callback_mode = mode;
+        world.tick(&function).await;
+        change(&world, &a, Change::Remove).await;
+        world.clock.advance(300);
+        let at_sending = Arc::new(Notify::new());
+        let mut deployed = world.function();
+        deployed.settings.callback_mode = mode;
+        let dying = CheckServices {
+            callbacks: Dying(Arc::clone(&at_sending)),
+            store: deployed.store,
+            keys: deployed.keys,
+            probe: deployed.probe,
+            bus: deployed.bus,
+            clock: deployed.clock,
+            metrics: deployed.metrics,
+            settings: deployed.settings,
+        };
+        tokio::select! {
+            _ = dying.handle(world.scheduled(), world.deadline()) => unreachable!("it never comes back"),
+            () = at_sending.notified() => {}
+        }
+        let before = updates(&world);
+        world.next_tick(&function).await;
+        assert_eq!((updates(&world), told(&world)), (before + 1, (vec![], vec![])), "{mode:?}");
+        world.next_tick(&function).await;
+        assert_eq!(updates(&world), before + 1);
+    }
+}
