@@ -21,6 +21,18 @@ export interface HandoffSubject {
   readonly callbackUrl?: string;
 }
 
+/** What a person can do to a service of his own. */
+export const CHANGES = ['remove', 'pause', 'resume'] as const;
+export type Change = (typeof CHANGES)[number];
+
+/** A change to one service; name and address are for showing only. */
+export interface Management {
+  readonly change: Change;
+  readonly serviceId: string;
+  readonly serviceName: string;
+  readonly serviceUrl: string;
+}
+
 export interface HandoffClaims extends HandoffSubject {
   /** The app's ARI. */
   readonly iss: string;
@@ -31,13 +43,13 @@ export interface HandoffClaims extends HandoffSubject {
   readonly exp: number;
   /** 128 random bits in hex. */
   readonly jti: string;
-  /** `register`; what it says is compared, never assumed. */
+  /** `register` or `manage`; what it says is compared, never assumed. */
   readonly purpose: string;
 }
 
-/** Signs a hand-off that ends {@link HANDOFF_LIFE_S} seconds from now. */
+/** Signs a hand-off that ends {@link HANDOFF_LIFE_S} seconds from now: to register a service, or to change one. */
 export async function signHandoff(
-  subject: HandoffSubject,
+  subject: HandoffSubject & Partial<Management>,
   parties: { readonly app: string; readonly backendUrl: string },
   key: HandoffKey,
   now: Date,
@@ -49,7 +61,7 @@ export async function signHandoff(
     iat,
     exp: iat + HANDOFF_LIFE_S,
     jti: randomBytes(16).toString('hex'),
-    purpose: 'register',
+    purpose: subject.change === undefined ? 'register' : 'manage',
     ...subject,
   };
   return new CompactSign(Buffer.from(JSON.stringify(claims)))

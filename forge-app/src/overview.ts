@@ -13,7 +13,7 @@ export interface Overview {
   readonly owners: Readonly<Record<string, string>>;
   /** Newest first. */
   readonly transitions: readonly Transition[];
-  /** When the last report came in; before the first one, the oldest registration that waits for it. */
+  /** When the last report came in; while none lists a service, the oldest registration that waits for one. */
   readonly heardAt?: number | undefined;
   /** When the next report is due at the latest, if the last one said so; else one follows at every tick. */
   readonly nextUpdateBy?: number | undefined;
@@ -30,13 +30,15 @@ export async function readOverview(): Promise<Overview> {
   const pending = trust.registered.filter(
     ({ service, registeredAt }) => !listed.has(service.id) && registeredAt + REGISTRATION_LAG_S > (report?.tick ?? 0),
   );
+  // A report without services is the last one until somebody adds one: it promises nothing.
+  const running = report !== undefined && report.services.length > 0;
   return {
     registered: true,
     services: [...(report?.services ?? []), ...pending.map(({ service }) => service)],
     owners: trust.owners,
     transitions: report?.transitions ?? [],
-    heardAt: report?.receivedAt ?? oldest(trust.registered),
-    nextUpdateBy: report?.nextUpdateBy,
+    heardAt: running ? report.receivedAt : oldest(pending),
+    nextUpdateBy: running ? report.nextUpdateBy : undefined,
     tick: report?.tick,
   };
 }

@@ -7,11 +7,13 @@ export type PageData =
   | {
       readonly configured: true;
       readonly overview: Overview;
+      /** Ids of the services that whoever looks has added, and may change. */
+      readonly own: readonly string[];
       /** The server's clock, seconds since 1970: a wrong clock in the browser must not make a backend silent. */
       readonly now: number;
       readonly checkEveryMinutes: number;
     };
 
-export type AddServiceResult =
+export type LinkResult =
   | { readonly ok: true; readonly url: string }
-  | { readonly ok: false; readonly problem: 'not-configured' | 'no-account' | 'no-site' };
+  | { readonly ok: false; readonly problem: 'not-configured' | 'no-account' | 'no-site' | 'no-service' | 'not-yours' };

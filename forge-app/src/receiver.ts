@@ -157,7 +157,10 @@ async function register(callback: VerifiedCallback, triggerUrl: string, trust: T
     registeredAt: claims.iat,
   });
   if (handoff === undefined) return { output: 'HANDOFF_INVALID' };
-  if ((body['service'] as { owner?: unknown }).owner !== handoff.accountId) throw new MalformedField('service.owner');
+  const { owner, addedBy = owner } = body['service'] as { owner?: unknown; addedBy?: unknown };
+  if (owner !== handoff.accountId) throw new MalformedField('service.owner');
+  // A backend of before `addedBy` names nobody but who asks now.
+  if (typeof addedBy !== 'string') throw new MalformedField('service.addedBy');
 
   const usableUntil = handoff.exp + HANDOFF_GRACE_S + MAX_TOKEN_LIFE_S + 2 * CLOCK_SKEW_S;
   const binding = { kid: thumbprint(jwk), serviceId: service.id };
@@ -170,7 +173,7 @@ async function register(callback: VerifiedCallback, triggerUrl: string, trust: T
   await writeTrust({
     ...renewed,
     registered: withService(renewed.registered, service, claims.iat),
-    owners: withOwner(renewed.owners, service.id, await accountOf(handoff.accountId)),
+    owners: withOwner(renewed.owners, service.id, await accountOf(addedBy)),
   });
   return { output: bound === undefined ? 'ACCEPTED' : 'DUPLICATE' };
 }

@@ -3,8 +3,8 @@ import Resolver from '@forge/resolver';
 import { readConfig } from './config';
 import { cloudIdOf, type InvocationContext } from './installation';
 import { readOverview } from './overview';
-import type { AddServiceResult, PageData } from './page-data';
-import { registrationLink } from './registration';
+import { managementLink, registrationLink, type Requester } from './link';
+import type { LinkResult, PageData } from './page-data';
 
 /** What Forge adds to a resolver's context; `accountId` comes from the platform, not from the page. */
 interface ResolverContext extends InvocationContext {
@@ -20,26 +20,38 @@ interface ResolverRequest {
 
 const resolver = new Resolver();
 
-resolver.define('readPage', (): Promise<PageData> => readPage(new Date()));
-resolver.define('addService', (request: ResolverRequest): Promise<AddServiceResult> => addService(request, new Date()));
+resolver.define('readPage', ({ context }: ResolverRequest): Promise<PageData> => readPage(context, new Date()));
+resolver.define('addService', (request: ResolverRequest): Promise<LinkResult> => addService(request, new Date()));
+resolver.define('manageService', (request: ResolverRequest): Promise<LinkResult> => manageService(request, new Date()));
 
 /** Everything that the page asks goes through here. */
 export const resolve = resolver.getDefinitions();
 
-async function readPage(now: Date): Promise<PageData> {
+async function readPage({ accountId }: ResolverContext, now: Date): Promise<PageData> {
   const read = readConfig(process.env);
   if (!read.ok) return { configured: false, unusable: read.unusable };
+  const overview = await readOverview();
   return {
     configured: true,
-    overview: await readOverview(),
+    overview,
+    own: overview.services.map(({ id }) => id).filter((id) => accountId !== undefined && overview.owners[id] === accountId),
     now: Math.floor(now.getTime() / 1000),
     checkEveryMinutes: read.config.checkEveryMinutes,
   };
 }
 
-function addService({ payload, context }: ResolverRequest, now: Date): Promise<AddServiceResult> {
+function addService({ payload, context }: ResolverRequest, now: Date): Promise<LinkResult> {
   const read = readConfig(process.env);
   if (!read.ok) return Promise.resolve({ ok: false, problem: 'not-configured' });
-  const requester = { cloudId: cloudIdOf(context), accountId: context.accountId, siteUrl: context.siteUrl };
-  return registrationLink(read.config, requester, payload['callbackUrl'], now);
+  return registrationLink(read.config, requesterOf(context), payload['callbackUrl'], now);
+}
+
+function manageService({ payload, context }: ResolverRequest, now: Date): Promise<LinkResult> {
+  const read = readConfig(process.env);
+  if (!read.ok) return Promise.resolve({ ok: false, problem: 'not-configured' });
+  return managementLink(read.config, requesterOf(context), payload, now);
+}
+
+function requesterOf(context: ResolverContext): Requester {
+  return { cloudId: cloudIdOf(context), accountId: context.accountId, siteUrl: context.siteUrl };
 }

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vites
 
 import { ForgeKvsAPIError } from '../../infra/local/forge-site/src/platform/kvs';
 import type * as App from '../src/index';
-import type { AddServiceResult } from '../src/page-data';
+import type { LinkResult } from '../src/page-data';
 import { Backend, rfc3339, service } from './support/backend';
 import { kvs, Site } from './support/site';
 
@@ -50,7 +50,7 @@ async function handoff(): Promise<URLSearchParams> {
   const answer = (await app.resolve(
     { call: { functionKey: 'addService', payload: { callbackUrl: 'https://acme.atlassian.net/jira' } }, context: { siteUrl: 'https://acme.atlassian.net' } },
     { ...context(), principal: { accountId: 'account-of-alice' } },
-  )) as AddServiceResult;
+  )) as LinkResult;
   if (!answer.ok) throw new Error(answer.problem);
   return new URL(answer.url).searchParams;
 }

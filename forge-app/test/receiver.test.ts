@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { readOverview } from '../src/overview';
+import { pseudonymOf } from '../src/owner';
 import { readReport, readTrust } from '../src/store';
 import { isSilent } from '../static/page/src/silence';
 import { signingKey } from '../verifier/test/signing';
@@ -90,6 +91,29 @@ describe('REGISTER', () => {
     expect((await readOverview()).services).toHaveLength(1);
     const again = await site.handoff({ accountId: 'pseudonym-of-bob' });
     expect(await site.receive(backend.register(site, again, { body: { service: service({ owner: site.owner }) } }))).toBe('BAD_REQUEST');
+  });
+
+  it('names who added the service first, whoever asks now', async () => {
+    const accounts: Record<string, string> = {};
+    for (const account of ['account-of-alice', 'account-of-bob']) accounts[account] = await pseudonymOf(account);
+    const registerAs = async (account: string, addedBy: string | undefined) => {
+      const owner = accounts[account] ?? '';
+      const fields = service({ owner, ...(addedBy !== undefined && { addedBy: accounts[addedBy] ?? addedBy }) });
+      return site.receive(backend.register(site, await site.handoff({ accountId: owner }), { body: { service: fields } }));
+    };
+    expect(await registerAs('account-of-alice', 'account-of-alice')).toBe('ACCEPTED');
+    expect(await registerAs('account-of-bob', 'account-of-alice')).toBe('ACCEPTED');
+    expect((await readOverview()).owners).toEqual({ aaaabbbbccccdddd: 'account-of-alice' });
+    // Removed meanwhile, and Bob's now.
+    expect(await registerAs('account-of-bob', 'account-of-bob')).toBe('ACCEPTED');
+    expect((await readOverview()).owners).toEqual({ aaaabbbbccccdddd: 'account-of-bob' });
+    // A backend that does not say so yet; and one that names nobody of this installation.
+    expect(await registerAs('account-of-alice', undefined)).toBe('ACCEPTED');
+    expect((await readOverview()).owners).toEqual({ aaaabbbbccccdddd: 'account-of-alice' });
+    expect(await registerAs('account-of-bob', 'a-stranger')).toBe('ACCEPTED');
+    expect((await readOverview()).owners).toEqual({});
+    const odd = service({ owner: site.owner, addedBy: 7 });
+    expect(await site.receive(backend.register(site, await site.handoff(), { body: { service: odd } }))).toBe('BAD_REQUEST');
   });
 
   it('with a new hand-off heals an app that lost its storage: the next report is accepted again', async () => {
@@ -278,6 +302,20 @@ describe('silence', () => {
     site.wait(660);
     expect(await silent()).toBe(false);
     site.wait(1);
+    expect(await silent()).toBe(true);
+  });
+
+  it('is none when the last service was removed, and begins anew with the next one', async () => {
+    await registered();
+    site.wait(300);
+    const empty = { services: [], nextUpdateBy: '2026-11-22T11:10:12Z' };
+    expect(await site.receive(backend.update(site, '2026-11-22T10:10:00Z', { body: empty }))).toBe('ACCEPTED');
+    site.wait(86_400);
+    expect(await silent()).toBe(false);
+    expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
+    expect((await readOverview()).heardAt).toBe(seconds(site.now));
+    expect(await silent()).toBe(false);
+    site.wait(661);
     expect(await silent()).toBe(true);
   });
 

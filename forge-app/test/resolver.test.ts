@@ -4,7 +4,7 @@ import { decodeJwt } from 'jose';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { installed, preUninstall, resolve } from '../src/index';
-import type { AddServiceResult } from '../src/page-data';
+import type { LinkResult } from '../src/page-data';
 import { readOverview } from '../src/overview';
 import { signingKey } from '../verifier/test/signing';
 import { Backend, BACKEND_URL, service } from './support/backend';
@@ -34,12 +34,12 @@ function call(functionKey: string, payload: object = {}, { accountId = 'account-
 }
 
 async function link(callbackUrl: unknown = PAGE_URL, options = {}): Promise<URL> {
-  const result = (await call('addService', { callbackUrl }, options)) as AddServiceResult;
+  const result = (await call('addService', { callbackUrl }, options)) as LinkResult;
   if (!result.ok) throw new Error(result.problem);
   return new URL(result.url);
 }
 
-function expectNoWayBack(result: AddServiceResult): URL {
+function expectNoWayBack(result: LinkResult): URL {
   if (!result.ok) throw new Error(result.problem);
   const url = new URL(result.url);
   expect(url.searchParams.has('callbackUrl')).toBe(false);
@@ -113,11 +113,11 @@ describe('adding a service', () => {
     ['nothing', undefined],
     ['a list', [PAGE_URL]],
   ])('offers no way back when the page proposes %s', async (_, callbackUrl) => {
-    expectNoWayBack((await call('addService', { callbackUrl })) as AddServiceResult);
+    expectNoWayBack((await call('addService', { callbackUrl })) as LinkResult);
   });
 
   it.each([['no'], ['another kind of', 7], ['an empty', '']])('works when the platform tells %s site URL, and offers no way back', async (_, siteUrl?: unknown) => {
-    const result = (await call('addService', { callbackUrl: PAGE_URL }, { context: { siteUrl } })) as AddServiceResult;
+    const result = (await call('addService', { callbackUrl: PAGE_URL }, { context: { siteUrl } })) as LinkResult;
     const url = expectNoWayBack(result);
     const registration = backend.register(site, url.searchParams.get('handoff') ?? '', { body: { service: service({ owner: url.searchParams.get('accountId') }) } });
     expect(await site.receive(registration)).toBe('ACCEPTED');
@@ -126,6 +126,93 @@ describe('adding a service', () => {
   it('is refused while the app is not configured', async () => {
     process.env['BACKEND_URL'] = 'http://backend.example';
     expect(await call('addService', { callbackUrl: PAGE_URL })).toEqual({ ok: false, problem: 'not-configured' });
+  });
+});
+
+describe('changing a service', () => {
+  /** A service that Alice has added. */
+  async function added(fields: object = {}): Promise<void> {
+    const url = await link();
+    const owner = url.searchParams.get('accountId');
+    const body = { service: service({ owner, addedBy: owner, ...fields }) };
+    expect(await site.receive(backend.register(site, url.searchParams.get('handoff') ?? '', { body }))).toBe('ACCEPTED');
+  }
+
+  const ask = (payload: object, options = {}) => call('manageService', { callbackUrl: PAGE_URL, serviceId: 'aaaabbbbccccdddd', ...payload }, options) as Promise<LinkResult>;
+
+  it.each(['remove', 'pause', 'resume'])('to %s it leads to the page with a hand-off that names service and change', async (change) => {
+    await added();
+    const result = await ask({ change });
+    if (!result.ok) throw new Error(result.problem);
+    const url = new URL(result.url);
+    expect(url.href.startsWith(`${BACKEND_URL}/manage?`)).toBe(true);
+    expect([...url.searchParams.keys()]).toEqual(['handoff']);
+    const handoff = url.searchParams.get('handoff') ?? '';
+    const [head, claims, signature] = handoff.split('.');
+    const key = createPublicKey({ key: { ...site.app.key.jwk }, format: 'jwk' });
+    expect(verify(null, Buffer.from(`${head ?? ''}.${claims ?? ''}`), key, Buffer.from(signature ?? '', 'base64url'))).toBe(true);
+    expect(decodeJwt(handoff)).toEqual({
+      iss: `ari:cloud:ecosystem::app/${site.app.id}`, aud: BACKEND_URL, purpose: 'manage', change,
+      iat: expect.any(Number) as number, exp: expect.any(Number) as number, jti: expect.stringMatching(/^[0-9a-f]{32}$/) as string,
+      cloudId: site.cloudId, triggerUrl: site.triggerUrl, callbackUrl: PAGE_URL, accountId: (await link()).searchParams.get('accountId'),
+      serviceId: 'aaaabbbbccccdddd', serviceName: 'Shop', serviceUrl: 'https://shop.example/health',
+    });
+  });
+
+  it('cannot be done with a hand-off to register, nor the other way round', async () => {
+    await added();
+    const result = await ask({ change: 'remove' });
+    const handoff = new URL(result.ok ? result.url : '').searchParams.get('handoff') ?? '';
+    const owner = decodeJwt(handoff)['accountId'];
+    expect(await site.receive(backend.register(site, handoff, { body: { service: service({ owner }) } }))).toBe('HANDOFF_INVALID');
+  });
+
+  it('takes name and address from what the backend told, whatever the page says', async () => {
+    await added();
+    const result = await ask({ change: 'remove', serviceName: 'Another', serviceUrl: 'https://attacker.example/', accountId: 'x', purpose: 'register', cloudId: 'x' });
+    const claims = decodeJwt(new URL(result.ok ? result.url : '').searchParams.get('handoff') ?? '');
+    expect(claims).toMatchObject({ serviceName: 'Shop', serviceUrl: 'https://shop.example/health', purpose: 'manage', cloudId: site.cloudId });
+  });
+
+  it('is for whoever added it', async () => {
+    await added();
+    expect(await ask({ change: 'remove' }, { accountId: 'account-of-bob' })).toEqual({ ok: false, problem: 'not-yours' });
+    expect(await ask({ change: 'remove' }, { accountId: 'account-of-bob', context: { accountId: 'account-of-alice' } })).toEqual({ ok: false, problem: 'not-yours' });
+    const anonymous = resolve({ call: { functionKey: 'manageService', payload: { serviceId: 'aaaabbbbccccdddd', change: 'remove' } }, context: { accountId: 'account-of-alice' } }, {
+      installContext: `ari:cloud:jira::site/${site.cloudId}`,
+    });
+    expect(await anonymous).toEqual({ ok: false, problem: 'no-account' });
+    expect(await call('readPage')).toMatchObject({ own: ['aaaabbbbccccdddd'] });
+    expect(await call('readPage', {}, { accountId: 'account-of-bob' })).toMatchObject({ own: [] });
+  });
+
+  it('of which nobody knows who added it is for nobody', async () => {
+    await added({ addedBy: 'somebody-of-before' });
+    expect(await ask({ change: 'remove' })).toEqual({ ok: false, problem: 'not-yours' });
+    expect(await call('readPage')).toMatchObject({ own: [] });
+  });
+
+  it.each<[string, object]>([
+    ['a service that is not there', { change: 'remove', serviceId: 'eeeeffffgggghhhh' }],
+    ['no service', { change: 'remove', serviceId: undefined }],
+    ['no change', { change: undefined }],
+    ['an unknown change', { change: 'destroy' }],
+    ['a change that is a list', { change: ['remove'] }],
+  ])('is refused for %s', async (_, payload) => {
+    await added();
+    expect(await ask(payload)).toEqual({ ok: false, problem: 'no-service' });
+  });
+
+  it('is refused while the app is not configured', async () => {
+    await added();
+    process.env['BACKEND_URL'] = 'http://backend.example';
+    expect(await ask({ change: 'remove' })).toEqual({ ok: false, problem: 'not-configured' });
+  });
+
+  it('offers no way back to elsewhere', async () => {
+    await added();
+    const result = await ask({ change: 'remove', callbackUrl: 'https://attacker.example/jira' });
+    expect(decodeJwt(new URL(result.ok ? result.url : '').searchParams.get('handoff') ?? '')).not.toHaveProperty('callbackUrl');
   });
 });
 

@@ -71,6 +71,15 @@ class ForgeSite:
                     raise Failed(f"the Forge site made no hand-off (HTTP {error.code}); see {self.log}") from error
                 time.sleep(0.2)
 
+    def management_link(self, service_id: str, change: str) -> str:
+        """The link behind a button of the page: with a fresh hand-off to `change` the service."""
+        call = {"functionKey": "manageService", "payload": {"serviceId": service_id, "change": change}}
+        with urllib.request.urlopen(f"{self.url}/platform/invoke", json.dumps(call).encode(), timeout=30) as response:
+            answer = json.load(response)
+        if not answer["ok"]:
+            raise Failed(f"the Forge app made no hand-off: {answer['problem']}")
+        return answer["url"]
+
     def fault(self, answer: str) -> None:
         """Lets the trigger answer the next callback like this, without asking the app."""
         body = json.dumps({"answer": answer, "times": 1}).encode()

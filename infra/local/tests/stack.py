@@ -70,6 +70,15 @@ class Stack:
         status, answer = form.submit(name=name, url=url)
         return status, readable(answer)
 
+    def change(self, name: str, change: str) -> tuple[int, str]:
+        """Removes, pauses or resumes a service as its owner does. Returns the status and the text of the page that answers."""
+        (service,) = [service for service in self.site.get("/log.json")["services"] if service["name"] == name]
+        link = self.site.management_link(service["id"], change)
+        status, page = fetch(link)
+        assert (status, name in readable(page)) == (200, True), readable(page)
+        status, answer = read_form(link, page).submit()
+        return status, readable(answer)
+
     def next_slot(self) -> datetime:
         """The start of the oldest slot that is still accepted and that nobody has used; waits for one if need be."""
         now = datetime.now(UTC)

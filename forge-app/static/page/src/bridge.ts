@@ -1,6 +1,7 @@
 import { invoke, requestJira, router, view } from '@forge/bridge';
 
-import type { AddServiceResult, PageData } from '../../../src/page-data';
+import type { Change } from '../../../src/handoff';
+import type { LinkResult, PageData } from '../../../src/page-data';
 
 /** The page's questions to its resolver and to the site it is shown on. */
 
@@ -9,11 +10,20 @@ export function readPage(): Promise<PageData> {
 }
 
 /** Asks for a registration link and goes there; the site asks the person whether to leave. */
-export async function addService(): Promise<AddServiceResult> {
+export function addService(): Promise<LinkResult> {
+  return leave('addService', {});
+}
+
+/** The same for the page that removes, pauses or resumes a service. */
+export function manageService(serviceId: string, change: Change): Promise<LinkResult> {
+  return leave('manageService', { serviceId, change });
+}
+
+async function leave(question: string, payload: object): Promise<LinkResult> {
   const { siteUrl, extension } = await view.getContext();
   const location: unknown = extension['location'];
   const callbackUrl = typeof location === 'string' ? location : siteUrl;
-  const result = (await invoke<AddServiceResult>('addService', { callbackUrl })) as AddServiceResult;
+  const result = (await invoke<LinkResult>(question, { ...payload, callbackUrl })) as LinkResult;
   if (result.ok) await router.navigate(result.url);
   return result;
 }

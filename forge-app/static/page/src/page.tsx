@@ -1,22 +1,14 @@
-import { useCallback, useEffect, useRef, useState } from 'react';
+import { useCallback, useEffect, useState } from 'react';
 
-import type { AddServiceResult, PageData } from '../../../src/page-data';
+import type { PageData } from '../../../src/page-data';
 import { addService, readNames, readPage } from './bridge';
 import { RecentChanges } from './changes';
+import { Leaving } from './leaving';
 import { ServicesTable } from './services';
 import { isSilent } from './silence';
 import { atTime, duration, iso } from './time';
 
 const REFRESH_MS = 15_000;
-
-type AddProblem = Extract<AddServiceResult, { ok: false }>['problem'] | 'failed';
-
-const ADD_PROBLEMS: Readonly<Record<AddProblem, string>> = {
-  'not-configured': 'The app is not configured yet.',
-  'no-account': 'Log in to add a service: it is registered in your name.',
-  'no-site': 'Atlassian did not tell the app which site this is. Reload the page and try again.',
-  failed: 'The registration could not be started. Try again.',
-};
 
 const VARIABLE_HINTS = {
   BACKEND_URL: 'forge variables set BACKEND_URL https://...',
@@ -71,14 +63,14 @@ function Monitor({ data, now, names, refreshFailed }: {
   readonly names: ReadonlyMap<string, string>;
   readonly refreshFailed: boolean;
 }) {
-  const { overview, checkEveryMinutes } = data;
+  const { overview, own, checkEveryMinutes } = data;
   const silent = isSilent(overview, now, checkEveryMinutes);
   const down = overview.services.filter(({ status }) => status === 'DOWN').length;
   return (
     <main>
       <header>
         <h1>Health Monitor</h1>
-        <AddService />
+        <Leaving go={addService}>Add service</Leaving>
       </header>
       {refreshFailed && <p className="message warning" role="status">This page could not be refreshed. What you see may be out of date; it tries again by itself.</p>}
       {silent && overview.heardAt !== undefined && (
@@ -103,7 +95,7 @@ function Monitor({ data, now, names, refreshFailed }: {
             {overview.heardAt !== undefined && `, ${overview.nextUpdateBy === undefined ? 'updated' : 'last report'} ${duration(now - overview.heardAt)} ago`}
             {!silent && overview.nextUpdateBy !== undefined && <Quiet until={overview.nextUpdateBy} checkEveryMinutes={checkEveryMinutes} />}
           </p>
-          <ServicesTable overview={overview} names={names} now={now} silent={silent} />
+          <ServicesTable overview={overview} own={own} names={names} now={now} silent={silent} />
           <h2>Recent changes</h2>
           <RecentChanges {...overview} />
         </>
@@ -118,34 +110,6 @@ function Quiet({ until, checkEveryMinutes }: { readonly until: number; readonly 
     <>
       . Checked every {checkEveryMinutes} min; a change is reported at once, otherwise the next report is due by{' '}
       <time dateTime={iso(until)}>{atTime(until)}</time>.
-    </>
-  );
-}
-
-function AddService() {
-  const [leaving, setLeaving] = useState(false);
-  const [problem, setProblem] = useState<AddProblem>();
-  const busy = useRef(false);
-
-  const leave = async () => {
-    if (busy.current) return;
-    busy.current = true;
-    setLeaving(true);
-    setProblem(undefined);
-    try {
-      const result = await addService();
-      if (!result.ok) setProblem(result.problem);
-    } catch {
-      setProblem('failed');
-    } finally {
-      busy.current = false;
-      setLeaving(false);
-    }
-  };
-  return (
-    <>
-      <button type="button" aria-disabled={leaving} onClick={() => void leave()}>{leaving ? 'Opening…' : 'Add service'}</button>
-      {problem !== undefined && <p className="message error" role="alert">{ADD_PROBLEMS[problem]}</p>}
     </>
   );
 }

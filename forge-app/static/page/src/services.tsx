@@ -1,6 +1,8 @@
 import type { Overview } from '../../../src/overview';
 import type { Check, Service, Status } from '../../../src/service';
+import { manageService } from './bridge';
 import { inWords } from './failures';
+import { Leaving } from './leaving';
 import { atMoment, daysUntil, duration, iso, onDay } from './time';
 
 const ORDER: readonly Status[] = ['DOWN', 'UNKNOWN', 'ALIVE', 'PAUSED'];
@@ -9,13 +11,15 @@ const CERTIFICATE_SOON_DAYS = 14;
 
 interface Props {
   readonly overview: Overview;
+  /** Ids of the services that whoever looks may change. */
+  readonly own: readonly string[];
   readonly names: ReadonlyMap<string, string>;
   readonly now: number;
   readonly silent: boolean;
 }
 
 /** What is down comes first; then by name. A backend that tells changes only has checked since: its last check is not known. */
-export function ServicesTable({ overview, names, now, silent }: Props) {
+export function ServicesTable({ overview, own, names, now, silent }: Props) {
   const services = [...overview.services].sort((a, b) => ORDER.indexOf(a.status) - ORDER.indexOf(b.status) || a.name.localeCompare(b.name));
   const ownerOf = ({ id }: Service) => {
     const account = overview.owners[id];
@@ -27,7 +31,7 @@ export function ServicesTable({ overview, names, now, silent }: Props) {
     <table role="table" aria-label="Services">
       <thead role="rowgroup">
         <tr role="row">
-          {['Service', 'Status', 'Since', checkTitle, 'Response', 'Certificate', 'Added by'].map((title) => (
+          {['Service', 'Status', 'Since', checkTitle, 'Response', 'Certificate', 'Added by', 'Change'].map((title) => (
             <th key={title} role="columnheader" scope="col">{title}</th>
           ))}
         </tr>
@@ -45,10 +49,22 @@ export function ServicesTable({ overview, names, now, silent }: Props) {
             <td role="cell" data-label="Response"><Response check={service.check} /></td>
             <td role="cell" data-label="Certificate"><Certificate endsAt={service.check?.certificateExpiresAt} now={now} /></td>
             <td role="cell" data-label="Added by"><div>{ownerOf(service)}</div></td>
+            <td role="cell" className="change" data-label="Change"><div className="actions">{own.includes(service.id) ? <Actions service={service} /> : '–'}</div></td>
           </tr>
         ))}
       </tbody>
     </table>
+  );
+}
+
+/** What its owner can do with a service. The page that each leads to says what happens, and asks once more. */
+function Actions({ service: { id, name, status } }: { readonly service: Service }) {
+  const other = status === 'PAUSED' ? ({ change: 'resume', word: 'Resume' } as const) : ({ change: 'pause', word: 'Pause' } as const);
+  return (
+    <>
+      <Leaving key={other.change} className="link" label={`${other.word} ${name}`} go={() => manageService(id, other.change)}>{other.word}</Leaving>
+      <Leaving className="link" label={`Remove ${name}`} go={() => manageService(id, 'remove')}>Remove</Leaving>
+    </>
   );
 }
 

@@ -80,6 +80,43 @@ describe('the journey', () => {
     await row('Journey shop').getByText('ALIVE').waitFor();
   });
 
+  it('pauses, resumes and removes a service, and sees each after the next round', async () => {
+    const url = target.url('changed');
+    await toForm();
+    await submit('Changed shop', url);
+    await heading('Changed shop is being monitored').waitFor();
+    const change = async (word: string, done: string, expected: (status: string | undefined) => boolean) => {
+      await page.goto(PAGE_URL);
+      await page.getByRole('button', { name: `${word} Changed shop` }).click();
+      await page.getByRole('dialog', { name: 'You are leaving Atlassian' }).getByRole('button', { name: 'Continue' }).click();
+      await heading(`${word} Changed shop?`).waitFor();
+      await page.getByText(url).waitFor();
+      await inspectEverywhere(`journey-${word.toLowerCase()}`);
+      await page.getByRole('button', { name: `${word} service` }).click();
+      await heading(done).waitFor();
+      await inspectEverywhere(`journey-${word.toLowerCase()}d`);
+      // What a person does who is not sure that it worked.
+      await page.reload();
+      await heading(done).waitFor();
+      await page.getByRole('link', { name: 'Back to Jira' }).click();
+      await page.waitForURL(PAGE_URL);
+      await checkUntil(({ services }) => expected(services.find((service) => service.url === url)?.status));
+      await page.reload();
+    };
+    await change('Pause', 'Changed shop is paused', (status) => status === 'PAUSED');
+    await row('Changed shop').getByText('PAUSED').waitFor();
+    await change('Resume', 'Changed shop is being monitored again', (status) => status === 'ALIVE');
+    await row('Changed shop').getByText('ALIVE').waitFor();
+    await change('Remove', 'Changed shop is removed', (status) => status === undefined);
+    await row('Journey shop').waitFor();
+    expect(await row('Changed shop').count()).toBe(0);
+
+    await toForm();
+    await submit('Changed shop again', url);
+    await heading('Changed shop again is being monitored').waitFor();
+    expect(await registered(url)).toHaveLength(1);
+  });
+
   it('can be walked with the keyboard alone', async () => {
     await page.goto(PAGE_URL);
     await page.getByRole('button', { name: 'Add service' }).waitFor();

@@ -35,8 +35,10 @@ function service(index: number, fields: Partial<Service> = {}): Service {
   return { id: `service${String(index)}`, name: `Service ${String(index)}`, url: `https://service-${String(index)}.example/health`, status: 'ALIVE', since: NOW - 7300, held: false, check, ...fields };
 }
 
-function data(services: Service[], overview: Partial<Extract<PageData, { configured: true }>['overview']> = {}): PageData {
-  return { configured: true, now: NOW, checkEveryMinutes: 5, overview: { registered: true, services, owners: {}, transitions: [], heardAt: NOW - 18, tick: NOW - 25, ...overview } };
+type Configured = Extract<PageData, { configured: true }>;
+
+function data(services: Service[], overview: Partial<Configured['overview']> = {}): Configured {
+  return { configured: true, own: services.map(({ id }) => id), now: NOW, checkEveryMinutes: 5, overview: { registered: true, services, owners: {}, transitions: [], heardAt: NOW - 18, tick: NOW - 25, ...overview } };
 }
 
 async function show(page: Page, answer: PageData | 'failure'): Promise<void> {
@@ -177,6 +179,42 @@ describe('the page', () => {
     await show(page, data([service(1), service(2), service(3)], { owners: { service1: 'a:1', service2: 'b:2' } }));
     await page.getByText('Alice Example').waitFor();
     expect(await page.getByRole('row').nth(2).innerText()).toContain('Unknown person');
+    await page.context().close();
+  });
+
+  it('offers whoever added a service to pause or resume it, and to remove it', async () => {
+    const page = await openPage(browser);
+    await show(page, { ...mixed, own: ['service2', 'service4'] });
+    const buttons = async (name: string) => {
+      const found = await page.getByRole('row').filter({ hasText: name }).getByRole('button').all();
+      return Promise.all(found.map((button) => button.getAttribute('aria-label')));
+    };
+    await page.getByText('Shop').first().waitFor();
+    expect(await buttons('Blog')).toEqual(['Pause Blog', 'Remove Blog']);
+    expect(await buttons('Archive')).toEqual(['Resume Archive', 'Remove Archive']);
+    expect(await buttons('Search')).toEqual([]);
+    await page.context().close();
+  });
+
+  it('leads to the page for the change that was chosen, and says why when there is none', async () => {
+    const page = await openPage(browser);
+    const asked: unknown[] = [];
+    await page.route('**/platform/invoke', (route) => {
+      const call = route.request().postDataJSON() as { functionKey: string; payload: unknown };
+      if (call.functionKey === 'readPage') return route.fulfill({ json: mixed });
+      asked.push(call);
+      return route.fulfill({ json: asked.length === 1 ? { ok: false, problem: 'no-service' } : { ok: true, url: `${backendUrl}/manage?handoff=a` } });
+    });
+    await page.route(`${backendUrl}/**`, (route) => route.fulfill({ contentType: 'text/html', body: '<title>Remove</title>' }));
+    await page.goto(`${site.url}/health-monitor/`);
+    await page.getByRole('button', { name: 'Remove Blog' }).click();
+    await page.getByRole('alert').getByText('This service is not monitored any more.').waitFor();
+    await inspect(page, 'change-refused');
+    await page.getByRole('button', { name: 'Remove Blog' }).click();
+    await page.getByRole('dialog', { name: 'You are leaving Atlassian' }).getByRole('button', { name: 'Continue' }).click();
+    await page.waitForURL(`${backendUrl}/manage?*`);
+    const payload = { serviceId: 'service2', change: 'remove', callbackUrl: `${site.url}/health-monitor/` };
+    expect(asked).toEqual([{ functionKey: 'manageService', payload }, { functionKey: 'manageService', payload }]);
     await page.context().close();
   });
 

@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
 import { readConfig } from '../../../../forge-app/src/config';
-import type { AddServiceResult } from '../../../../forge-app/src/page-data';
+import type { LinkResult } from '../../../../forge-app/src/page-data';
 import { readOverview } from '../../../../forge-app/src/overview';
 import { PAGE_PATH, servePage } from './app-page';
 import { Faults } from './faults';
@@ -84,8 +84,8 @@ export function createSite({ identity, log, backendUrl, origin }: SiteOptions) {
     json(response, 200, Object.fromEntries(new URL(result.url).searchParams));
   }
 
-  async function registrationLink(accountId: string): Promise<AddServiceResult> {
-    return (await invokeResolver('addService', { callbackUrl: `${origin}${PAGE_PATH}` }, { accountId, siteUrl: origin })) as AddServiceResult;
+  async function registrationLink(accountId: string): Promise<LinkResult> {
+    return (await invokeResolver('addService', { callbackUrl: `${origin}${PAGE_PATH}` }, { accountId, siteUrl: origin })) as LinkResult;
   }
 }
 
