@@ -1,8 +1,10 @@
 // Makes the app's hand-off key pair and prints what installs it on both sides.
 import { createHash, generateKeyPairSync } from 'node:crypto';
 
-const { privateKey } = generateKeyPairSync('ed25519');
-const { kty, crv, x, d } = privateKey.export({ format: 'jwk' });
+// Encoded by the generator: Node 20 can wait for itself for ever when a generated KeyObject is exported as a JWK.
+const encoding = { format: 'jwk' };
+const { privateKey } = generateKeyPairSync('ed25519', { privateKeyEncoding: encoding, publicKeyEncoding: encoding });
+const { kty, crv, x, d } = privateKey;
 const kid = createHash('sha256').update(JSON.stringify({ crv, kty, x })).digest('base64url');
 const publicJwks = JSON.stringify({ keys: [{ kty, crv, x, kid, alg: 'EdDSA', use: 'sig' }] });
 

@@ -50,7 +50,9 @@ class ForgeSite:
     def public_keys(self) -> str:
         """The JWKS that the deploy parameter ForgeAppPublicKey takes."""
         command = [str(part) for part in self.program] + ["keys"]
-        return subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            command, env=self.environment, check=True, capture_output=True, text=True, timeout=60
+        ).stdout.strip()
 
     def start(self) -> None:
         self.processes.start("the Forge site", self.program, self.environment, self.log)

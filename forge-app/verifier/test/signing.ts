@@ -1,5 +1,5 @@
 /** Makes keys, compact JWS and requests for tests, with node:crypto alone: nothing of what is tested. */
-import { createHash, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
+import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 
 import type { Ed25519PublicJwk, WebTriggerRequest } from '../src/index.js';
 
@@ -10,8 +10,13 @@ export interface SigningKey {
 }
 
 export function signingKey(): SigningKey {
-  const { privateKey, publicKey } = generateKeyPairSync('ed25519');
-  const { x } = publicKey.export({ format: 'jwk' });
+  // Encoded by the generator and read again: Node 20 can wait for itself for ever when a generated KeyObject is exported.
+  const made = generateKeyPairSync('ed25519', {
+    privateKeyEncoding: { format: 'pem', type: 'pkcs8' },
+    publicKeyEncoding: { format: 'pem', type: 'spki' },
+  });
+  const privateKey = createPrivateKey(made.privateKey);
+  const { x } = createPublicKey(made.publicKey).export({ format: 'jwk' });
   const jwk = { kty: 'OKP', crv: 'Ed25519', x: x ?? '' } as const;
   const kid = createHash('sha256').update(`{"crv":"Ed25519","kty":"OKP","x":"${jwk.x}"}`).digest('base64url');
   return { privateKey, jwk, kid };

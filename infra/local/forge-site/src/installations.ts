@@ -12,7 +12,7 @@
  * | `POST /x1/<triggerId>` | that installation's web trigger |
  * | `GET /received.json` | the calls since the last such request, and what every installation has stored |
  */
-import { generateKeyPairSync, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 
 import { tenantId } from 'forge-callback-verifier';
@@ -21,6 +21,7 @@ import { CALLBACK_TRIGGER } from '../../../../forge-app/src/installation';
 import { readReport, writeTrust } from '../../../../forge-app/src/store';
 import { Faults } from './faults';
 import { type Installation, within } from './platform/installation';
+import { newPrivateJwk } from './state';
 import { readBody, serveTrigger } from './trigger';
 
 const MAX_LIST_BYTES = 64 * 1024 * 1024;
@@ -117,7 +118,7 @@ async function serve(request: IncomingMessage, response: ServerResponse): Promis
   response.writeHead(404).end();
 }
 
-process.env['HANDOFF_PRIVATE_KEY'] = JSON.stringify(generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }));
+process.env['HANDOFF_PRIVATE_KEY'] = JSON.stringify(newPrivateJwk());
 const server = createServer((request, response) => {
   serve(request, response).catch((error: unknown) => {
     console.error(`installations: ${String(error)}`);

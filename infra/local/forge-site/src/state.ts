@@ -1,5 +1,5 @@
 /** What the site keeps in its state folder, so that a restart is the same site with the same keys. */
-import { generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto';
+import { createPrivateKey, generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -12,6 +12,19 @@ export interface Identity {
   readonly triggerId: string;
   /** The Atlassian account that "is logged in". */
   readonly accountId: string;
+}
+
+/**
+ * A new Ed25519 key as a private JWK.
+ *
+ * Encoded by the generator and read again: Node 20 can wait for itself for ever when a generated KeyObject is exported.
+ */
+export function newPrivateJwk(): Record<string, unknown> {
+  const made = generateKeyPairSync('ed25519', {
+    privateKeyEncoding: { format: 'pem', type: 'pkcs8' },
+    publicKeyEncoding: { format: 'pem', type: 'spki' },
+  });
+  return { ...createPrivateKey(made.privateKey).export({ format: 'jwk' }) };
 }
 
 export class StateFolder {
@@ -52,7 +65,7 @@ export class StateFolder {
 
   /** The app's hand-off key pair as a private JWK. */
   handoffKey(): Record<string, unknown> {
-    return this.json('handoff-key.json', () => ({ ...generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }) }));
+    return this.json('handoff-key.json', newPrivateJwk);
   }
 
   /** The public half as the JWKS that the backend's parameter ForgeAppPublicKey takes. */
