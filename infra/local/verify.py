@@ -122,10 +122,7 @@ def main() -> None:
             stage("Rust build", verification.rust_build)
             # The rest mostly waits: for minutes to begin, for timeouts, for a browser. Beside each other it takes half.
             lanes = [
-                [
-                    ("End to end", lambda: pytest("system")),
-                    ("Journey in a browser", lambda: pytest("browser")),
-                ],
+                [("End to end", lambda: pytest("system"))],
                 [
                     ("Rust tests", verification.rust_tests),
                     ("Template and files", verification.template),
@@ -136,6 +133,7 @@ def main() -> None:
                     ("Forge site stand-in", lambda: npm(settings.FORGE_SITE, *checks)),
                     ("Page in a browser", lambda: npm(settings.FORGE_SITE, "test:page")),
                     ("Load test", lambda: pytest("load")),
+                    ("Journey in a browser", lambda: pytest("browser")),
                 ],
             ]
             with ThreadPoolExecutor(len(lanes)) as executor:
