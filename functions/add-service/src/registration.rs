@@ -83,11 +83,15 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
     pub(crate) async fn register(&self, handoff: &Handoff, wanted: Wanted) -> Result<Added, NotAdded> {
         let tenant_id = handoff.tenant_id();
         let service_id = ServiceId::derive(&tenant_id, wanted.check.url.as_str());
-        self.check_binding(handoff, &tenant_id, &service_id).await?;
+        let resumes = self.check_binding(handoff, &tenant_id, &service_id).await?;
 
         let found = self.store.find(&tenant_id, self.clock.now()).await?;
-        let active =
-            found.iter().flat_map(|found| &found.services).any(|service| is_active(service, &service_id));
+        let mine = found.iter().flat_map(|found| &found.services).find(|service| service.id == service_id);
+        if resumes && mine.is_none() {
+            // Both were stored together. A page that is loaded again must not bring back what its owner has removed.
+            return Err(NotAdded::Handoff("used for a service that was removed"));
+        }
+        let active = mine.is_some_and(is_accepted);
         // In open mode nobody has vouched for the request yet: no request goes to the endpoint before Forge accepts.
         let check_first = handoff.binding.is_some() && !active;
         let ids = (&tenant_id, &service_id);
@@ -111,21 +115,22 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         Ok(Added { service: entered.service, status, is_new })
     }
 
-    /// Refuses early, before a check is made, what the transaction would refuse anyway.
+    /// Refuses early, before a check is made, what the transaction would refuse anyway. Returns whether the hand-off was used
+    /// before, for the same service.
     async fn check_binding(
         &self,
         handoff: &Handoff,
         tenant: &TenantId,
         service: &ServiceId,
-    ) -> Result<(), NotAdded> {
-        let Some(binding) = &handoff.binding else { return Ok(()) };
+    ) -> Result<bool, NotAdded> {
+        let Some(binding) = &handoff.binding else { return Ok(false) };
         let now = self.clock.now();
         let registration = Bound { tenant_id: tenant.clone(), service_id: service.clone(), change: None };
         match self.store.bound_to(&binding.id, now).await? {
-            Some(bound) if bound == registration => Ok(()),
+            Some(bound) if bound == registration => Ok(true),
             Some(_) => Err(NotAdded::Handoff("used for another service")),
             None if handoff.is_late(now) => Err(NotAdded::Handoff("expired")),
-            None => Ok(()),
+            None => Ok(false),
         }
     }
 
@@ -189,7 +194,9 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             let (mine, others): (Vec<_>, Vec<_>) =
                 services.into_iter().partition(|service| service.id == *service_id);
             self.check_limits(handoff, &others)?;
-            let others: Vec<ServiceId> = others.into_iter().map(|service| service.id).collect();
+            let new_count = u32::try_from(others.len() + 1).unwrap_or(u32::MAX);
+            // What Forge has not accepted keeps its end.
+            let others = others.into_iter().filter(is_accepted).map(|service| service.id).collect();
 
             let mine = mine.into_iter().next();
             let service = match mine {
@@ -210,7 +217,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             let entry = Entry {
                 tenant: &tenant,
                 found_count,
-                new_count: u32::try_from(others.len() + 1).unwrap_or(u32::MAX),
+                new_count,
                 pending: (service.activity == Activity::Pending).then_some(&service),
                 service_id,
                 binding: handoff.binding.as_ref(),
@@ -323,8 +330,9 @@ impl EnteredService {
     }
 }
 
-fn is_active(service: &Service, id: &ServiceId) -> bool {
-    service.id == *id && service.activity != Activity::Pending
+/// Whether Forge has accepted it.
+fn is_accepted(service: &Service) -> bool {
+    service.activity != Activity::Pending
 }
 
 impl NotAdded {

@@ -175,19 +175,20 @@ impl DynamoStore {
         HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
     }
 
-    /// An update of an existing item that removes its expiry and sets `assignments`.
+    /// An update of an existing item under a further `condition`, that removes its expiry and sets `assignments`.
     fn keep(
         &self,
         tenant: &TenantId,
         sk: &str,
         assignments: &str,
+        condition: &str,
         values: Item,
     ) -> Result<Update, StoreError> {
         Update::builder()
             .table_name(&self.table)
             .set_key(Some(Self::key(tenant_pk(tenant), sk)))
             .update_expression(format!("{assignments} REMOVE expires_at").trim_start().to_owned())
-            .condition_expression("attribute_exists(pk)")
+            .condition_expression(format!("attribute_exists(pk){condition}"))
             .set_expression_attribute_values((!values.is_empty()).then_some(values))
             .build()
             .map_err(refused)
@@ -468,14 +469,22 @@ impl Registrations for DynamoStore {
             (":id".to_owned(), text(id.clone())),
             (":status".to_owned(), text("active")),
             (":now".to_owned(), value(&now)?),
+            (":key".to_owned(), text(encode(tenant.key.public.as_bytes()))),
         ]);
         // `status` and `active` are reserved words or close to them; #s names the attribute.
         let assignments = "SET active = :index, tenantId = :id, #s = :status, registeredAt = :now";
-        let mut tenant_update = self.keep(&id, "TENANT", assignments, active)?;
+        // The app has just been told this key: one that took its place meanwhile is not the one that it trusts.
+        let mut tenant_update = self.keep(&id, "TENANT", assignments, " AND publicKey = :key", active)?;
         tenant_update.expression_attribute_names =
             Some(HashMap::from([("#s".to_owned(), "status".to_owned())]));
 
-        let (mut set, mut values) = (Vec::new(), Item::new());
+        // Somebody else's registration of the same URL, or a later one, may have taken the place of the one that was accepted.
+        let mut names = HashMap::from([("#o".to_owned(), "owner".to_owned())]);
+        let mut values = HashMap::from([
+            (":owner".to_owned(), value(&service.owner)?),
+            (":created".to_owned(), value(&service.created_at)?),
+        ]);
+        let mut set = Vec::new();
         if service.activity == Activity::Pending {
             set.push("activity = :active");
             values.insert(":active".to_owned(), value(&Activity::Active)?);
@@ -484,23 +493,22 @@ impl Registrations for DynamoStore {
             // FIRST is a reserved word; a first result is never replaced by a later one.
             set.push("#f = if_not_exists(#f, :first)");
             values.insert(":first".to_owned(), value(first)?);
+            names.insert("#f".to_owned(), "first".to_owned());
         }
         let assignments = if set.is_empty() { String::new() } else { format!("SET {}", set.join(", ")) };
-        let mut service_update = self.keep(&id, &service_sk(&service.id), &assignments, values)?;
-        if service.first.is_some() {
-            service_update.expression_attribute_names =
-                Some(HashMap::from([("#f".to_owned(), "first".to_owned())]));
-        }
+        let same = " AND #o = :owner AND createdAt = :created";
+        let mut service_update = self.keep(&id, &service_sk(&service.id), &assignments, same, values)?;
+        service_update.expression_attribute_names = Some(names);
 
         let mut writes = vec![tenant_update, service_update];
         if tenant.status == TenantStatus::Suspended {
             // The app has just answered: the failures that led to the suspension are over.
-            let mut state = self.keep(&id, "STATE", "", Item::new())?;
+            let mut state = self.keep(&id, "STATE", "", "", Item::new())?;
             state.update_expression.push_str(", failingSince, goneSince");
             writes.push(state);
         }
         for other in others {
-            writes.push(self.keep(&id, &service_sk(other), "", Item::new())?);
+            writes.push(self.keep(&id, &service_sk(other), "", "", Item::new())?);
         }
         let writes =
             writes.into_iter().map(|update| TransactWriteItem::builder().update(update).build()).collect();
@@ -615,7 +623,9 @@ impl Checks for DynamoStore {
         // Whose last service was removed is told so, until its app has taken it.
         let told = state.last_tick.filter(|last| state.acked_tick == Some(*last));
         let knows = told.is_some_and(|tick| !tenant.is_registered_since(tick));
-        if services.is_empty() && state.services.is_empty() && knows {
+        // A key that follows is handed over nevertheless, or a leaked one would be trusted for ever.
+        let hands_over = tenant.next_key.as_ref().is_some_and(|next| next.refused_at.is_none());
+        if services.is_empty() && state.services.is_empty() && knows && !hands_over {
             return Ok(None);
         }
         Ok(Some(Watched { tenant, services, state, deliveries }))
@@ -762,15 +772,22 @@ impl Checks for DynamoStore {
     }
 
     async fn promote(&self, tenant: &Tenant, next: &NextKey) -> Result<Committed, StoreError> {
-        let values = HashMap::from([
+        let mut values = HashMap::from([
             (":present".to_owned(), text(encode(tenant.key.public.as_bytes()))),
             (":next".to_owned(), text(encode(next.key.public.as_bytes()))),
             (":wrapped".to_owned(), text(encode(next.key.wrapped.as_bytes()))),
             (":made".to_owned(), value(&next.key.made_at)?),
         ]);
         let expression = "SET publicKey = :next, wrappedKey = :wrapped, keyMadeAt = :made REMOVE nextKey";
-        let condition = "publicKey = :present AND nextKey.publicKey = :next";
-        self.update_tenant(&tenant.id(), expression, condition, values).await
+        // A registration since then may have told the app the present key again: the next tick sees which one it trusts.
+        let unchanged = if let Some(time) = tenant.registered_at {
+            values.insert(":registered".to_owned(), value(&time)?);
+            "registeredAt = :registered"
+        } else {
+            "attribute_not_exists(registeredAt)"
+        };
+        let condition = format!("publicKey = :present AND nextKey.publicKey = :next AND {unchanged}");
+        self.update_tenant(&tenant.id(), expression, &condition, values).await
     }
 }
 

@@ -330,6 +330,42 @@ async fn a_service_that_is_removed_and_added_again_starts_afresh() {
 }
 
 #[tokio::test]
+async fn a_registration_that_is_sent_again_brings_nothing_back() {
+    let world = World::start().await;
+    let wish = world.wish("a").await;
+    let a = {
+        let response = world.function().handle(json_request(&wish)).await;
+        ServiceId::parse(document(&response)["service"]["id"].as_str().unwrap()).unwrap()
+    };
+    assert_eq!(world.function().handle(json_request(&wish)).await.status(), 200, "as long as it is there");
+    assert_eq!(ask(&world, "remove", &a).await.status(), 200);
+    // A browser that loads "is being monitored" again.
+    let again = world.function().handle(json_request(&wish)).await;
+    assert_eq!(refusal(&again), refused(401, "HANDOFF_USED"));
+    assert_eq!(activities(&world).await, []);
+    assert_eq!(add(&world, "a").await, a, "whoever wants it back asks for it in Jira");
+}
+
+#[tokio::test]
+async fn a_registration_that_lost_its_place_activates_nothing() {
+    let world = World::start().await;
+    let a = add(&world, "a").await;
+    let (before, now) = (stored(&world).await, world.clock.now());
+    let service = before.services[0].clone();
+    assert_eq!(ask(&world, "remove", &a).await.status(), 200);
+    world.clock.advance(60);
+    add(&world, "a").await;
+    // What Forge accepted was the service of before, or somebody else's.
+    let somebody = shared::id::Owner::parse("somebody-else").unwrap();
+    let now_there = stored(&world).await.services[0].clone();
+    for lost in [service, shared::service::Service { owner: somebody, ..now_there.clone() }] {
+        let outcome = world.aws.store().activate(&before.tenant, &lost, &[], now).await;
+        assert!(matches!(outcome, Err(shared::store::StoreError::Unavailable(_))), "{outcome:?}");
+    }
+    world.aws.store().activate(&before.tenant, &now_there, &[], now).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_paused_service_that_is_added_again_stays_paused() {
     let world = World::start().await;
     let a = add(&world, "a").await;

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use crate::world::{Deployed, World};
 
 /// Changes a service as add-service does.
-async fn change(world: &World, service: &ServiceId, change: Change) {
+pub(crate) async fn change(world: &World, service: &ServiceId, change: Change) {
     let (store, now, tenant_id) = (world.aws.store(), world.clock.now(), world.app.tenant_id());
     let found = store.find(&tenant_id, now).await.unwrap().unwrap();
     let jti = data_encoding::HEXLOWER.encode(&shared::clock::random_nonce());

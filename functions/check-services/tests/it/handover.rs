@@ -6,12 +6,14 @@ use check_services::key_cache::KeyCache;
 use shared::clock::Clock as _;
 use shared::config::CallbackMode;
 use shared::key::{PublicKey, Sign as _};
+use shared::service::Change;
 use shared::store::{Committed, Rotations as _};
 use shared::tenant::{NextKey, Tenant};
 use shared_testing::aws::LocalAws;
 use shared_testing::failing::{FailingStore, Fault, Faults};
 use shared_testing::forge_app::Reply;
 
+use crate::changes::change;
 use crate::world::World;
 
 const HOUR: i64 = 3600;
@@ -58,6 +60,31 @@ async fn a_next_key_signs_at_once_and_is_the_tenants_key_when_the_app_has_accept
     // The hour since the first update under the new key is over.
     world.clock.advance(HOUR);
     assert_eq!(trusted(&world), [next.key.public]);
+}
+
+#[tokio::test]
+async fn a_tenant_without_services_gets_its_next_key_and_then_nothing_more() {
+    for knows_introductions in [true, false] {
+        let world = World::start().await;
+        let a = world.add(&world.app, "a").await;
+        let function = world.function();
+        world.tick(&function).await;
+        change(&world, &a, Change::Remove).await;
+        assert_eq!(world.next_tick(&function).await.accepted, 1);
+        assert_eq!(world.next_tick(&function).await.passed_over, 1);
+
+        let next = world.offer_next_key(&world.app).await;
+        if !knows_introductions {
+            world.app.ignore_introductions();
+        }
+        for _ in 0..if knows_introductions { 2 } else { 1 } {
+            assert_eq!(world.next_tick(&function).await.accepted, 1);
+        }
+        for _ in 0..5 {
+            assert_eq!(world.next_tick(&function).await.passed_over, 1);
+        }
+        assert_eq!(trusted(&world).contains(&next.key.public), knows_introductions);
+    }
 }
 
 #[tokio::test]

@@ -173,7 +173,7 @@ impl World {
 
     /// Gives the app's tenant a next key as rotate-keys would, or introduces the one that it has anew.
     pub(crate) async fn offer_next_key(&self, app: &ForgeApp) -> NextKey {
-        let tenant = self.watched(app).await.unwrap().tenant;
+        let tenant = self.aws.store().tenant(&app.tenant_id(), self.clock.now()).await.unwrap().unwrap();
         let key = match &tenant.next_key {
             Some(next) => next.key.clone(),
             None => self.new_key(app).await,
