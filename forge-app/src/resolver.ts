@@ -34,7 +34,8 @@ async function readPage({ accountId }: ResolverContext, now: Date): Promise<Page
   return {
     configured: true,
     overview,
-    own: overview.services.map(({ id }) => id).filter((id) => accountId !== undefined && overview.owners[id] === accountId),
+    // Whose a service is may have been lost with the app's storage; the backend knows.
+    own: overview.services.map(({ id }) => id).filter((id) => accountId !== undefined && (overview.owners[id] ?? accountId) === accountId),
     now: Math.floor(now.getTime() / 1000),
     checkEveryMinutes: read.config.checkEveryMinutes,
   };
