@@ -209,6 +209,10 @@ async function update(callback: VerifiedCallback, trust: Trust, keys: readonly T
   const { tick, nextUpdateBy, services, transitions } = parseUpdate(callback.body);
   if (tick > nowS + MAX_TICK_LEAD_S) throw new MalformedField('tick');
 
+  // Whatever the tick: else whoever has a leaked key could keep its successor from ever being noted, with later ticks.
+  const rotated = keysAfterUpdate(keys, kid, nowS);
+  if (!sameKeys(rotated, trust.keys)) await writeTrust({ ...trust, keys: rotated });
+
   const stored = await readReport();
   const last = stored?.tenantId === trust.tenantId ? stored : undefined;
   if (last !== undefined && tick <= last.tick) {
@@ -216,8 +220,6 @@ async function update(callback: VerifiedCallback, trust: Trust, keys: readonly T
     return { output: repeated ? 'DUPLICATE' : 'STALE_TICK' };
   }
 
-  const rotated = keysAfterUpdate(keys, kid, nowS);
-  if (!sameKeys(rotated, trust.keys)) await writeTrust({ ...trust, keys: rotated });
   const applied = await writeReport({
     tenantId: trust.tenantId,
     tick,

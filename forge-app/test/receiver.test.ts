@@ -357,6 +357,28 @@ describe('a key introduction', () => {
     expect((await readTrust())?.keys[0]?.jwk).toEqual(next.jwk);
   });
 
+  it('counts in an UPDATE whose tick is late: who has the leaked key cannot hold the next one off', async () => {
+    await registered();
+    const leaked = backend.tenantKey;
+    const next = signingKey();
+    const keyIntroduction = backend.introduction(site, leaked, next);
+    const ahead = () => rfc3339(new Date(site.now.getTime() + 59_000));
+    const forged = () => site.receive(backend.update(site, ahead(), { key: leaked }));
+    const genuine = () => site.receive(backend.update(site, rfc3339(site.now), { key: next, body: { keyIntroduction } }));
+    expect(await forged()).toBe('ACCEPTED');
+    expect(await genuine()).toBe('STALE_TICK');
+    expect((await readTrust())?.keys.map(({ jwk, until }) => [jwk, until])).toEqual([
+      [next.jwk, undefined],
+      [leaked.jwk, seconds(site.now) + 3600],
+    ]);
+    site.wait(1800);
+    expect(await forged()).toBe('ACCEPTED');
+    expect(await genuine()).toBe('STALE_TICK');
+    site.wait(1801);
+    expect(await forged()).toBe('UNAUTHORIZED');
+    expect(await genuine()).toBe('ACCEPTED');
+  });
+
   const stranger = signingKey();
   it.each<[string, () => string]>([
     ['signed by a stranger', () => backend.introduction(site, backend.tenantKey, stranger, {}, stranger)],
