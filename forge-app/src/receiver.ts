@@ -22,13 +22,13 @@ import type { OutputKey, StaticOutput } from './outputs';
 import { MalformedField, parseService, parseUpdate, type Service, type Transition } from './service';
 import {
   bindHandoff,
+  changeTrust,
   readReport,
   readTrust,
   type RegisteredService,
   type Trust,
   type TrustedKey,
   writeReport,
-  writeTrust,
 } from './store';
 
 /** How long a tenant key stays valid after the first UPDATE under its successor, in seconds. */
@@ -104,7 +104,7 @@ async function verifyAndApply(request: WebTriggerRequest, scene: Scene): Promise
   }
   const stored = await trust();
   if (stored === undefined) return { output: 'UNREGISTERED' };
-  return update(callback, stored, await keysOfTenant(), scene);
+  return update(callback, request.body, stored, scene);
 }
 
 function refusal({ reason, signed }: Refusal): Decision {
@@ -168,13 +168,16 @@ async function register(callback: VerifiedCallback, triggerUrl: string, trust: T
   if (bound !== undefined && (bound.kid !== binding.kid || bound.serviceId !== binding.serviceId)) {
     return { output: 'HANDOFF_USED' };
   }
-  const renewed = keyAfterRegister(trust, claims.sub, jwk, handoff);
-  if (renewed === undefined) return { output: 'KEY_CONFLICT', why: 'a later hand-off installed another key' };
-  await writeTrust({
-    ...renewed,
-    registered: withService(renewed.registered, service, claims.iat),
-    owners: withOwner(renewed.owners, service.id, await accountOf(addedBy)),
+  const account = await accountOf(addedBy);
+  const installed = await changeTrust(trust, (present) => {
+    const renewed = keyAfterRegister(present, claims.sub, jwk, handoff);
+    return renewed && {
+      ...renewed,
+      registered: withService(renewed.registered, service, claims.iat),
+      owners: withOwner(renewed.owners, service.id, account),
+    };
   });
+  if (!installed) return { output: 'KEY_CONFLICT', why: 'a later hand-off installed another key' };
   return { output: bound === undefined ? 'ACCEPTED' : 'DUPLICATE' };
 }
 
@@ -203,15 +206,18 @@ function withOwner(owners: Readonly<Record<string, string>>, id: string, account
   return Object.fromEntries(entries.slice(-KEPT_OWNERS));
 }
 
-async function update(callback: VerifiedCallback, trust: Trust, keys: readonly TrustedKey[], scene: Scene): Promise<Decision> {
+async function update(callback: VerifiedCallback, sentBody: string | undefined, trust: Trust, scene: Scene): Promise<Decision> {
   const { claims, kid } = callback;
   const nowS = Math.floor(scene.now.getTime() / 1000);
   const { tick, nextUpdateBy, services, transitions } = parseUpdate(callback.body);
   if (tick > nowS + MAX_TICK_LEAD_S) throw new MalformedField('tick');
 
   // Whatever the tick: else whoever has a leaked key could keep its successor from ever being noted, with later ticks.
-  const rotated = keysAfterUpdate(keys, kid, nowS);
-  if (!sameKeys(rotated, trust.keys)) await writeTrust({ ...trust, keys: rotated });
+  await changeTrust(trust, async (present) => {
+    if (present?.tenantId !== trust.tenantId) return undefined;
+    const keys = keysAfterUpdate(await trustedKeys(present, sentBody, scene), kid, nowS);
+    return sameKeys(keys, present.keys) ? undefined : { ...present, keys };
+  });
 
   const stored = await readReport();
   const last = stored?.tenantId === trust.tenantId ? stored : undefined;

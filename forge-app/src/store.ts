@@ -12,8 +12,9 @@ import type { Service, Status, Transition } from './service';
  * - `handoff:<jti>`, written once: what a hand-off was used for;
  * - `owner:<pseudonym>` and the secret `owner-secret`, see owner.ts.
  *
- * `trust` and `report` are apart so that a registration and an update that arrive together cannot
- * overwrite each other. The store is billed by bytes written, so a report is kept as tuples.
+ * `trust` and `report` are apart because a registration and an update often arrive together, and each writes a
+ * whole value; when both change `trust`, {@link changeTrust} keeps both. The store is billed by bytes written,
+ * so a report is kept as tuples.
  */
 
 /** A tenant key that may sign UPDATE. */
@@ -62,6 +63,9 @@ export interface HandoffBinding {
 /** Longest address that is kept: 50 services must stay far below the store's limit for one value. */
 const MAX_KEPT_URL_CHARS = 512;
 
+/** How often one callback writes `trust` when others write it at the same time. */
+const MAX_TRUST_WRITES = 3;
+
 type StoredKey = [x: string, until: number | null];
 type StoredService = [
   id: string, name: string, url: string, status: Status, since: number | null, held: 0 | 1,
@@ -90,27 +94,49 @@ interface StoredReport {
 
 export async function readTrust(): Promise<Trust | undefined> {
   const stored = await kvs.get<StoredTrust>('trust');
-  if (stored === undefined) return undefined;
-  return {
-    tenantId: stored.tenantId,
-    keys: stored.keys.flatMap(([x, until]) => {
-      const jwk = parsePublicJwk({ kty: 'OKP', crv: 'Ed25519', x });
-      return jwk === undefined ? [] : [{ jwk, until: until ?? undefined }];
-    }),
-    handoff: { jti: stored.handoff[0], iat: stored.handoff[1] },
-    registered: stored.registered.map(([service, registeredAt]) => ({ service: unpack(service), registeredAt })),
-    owners: stored.owners,
-  };
+  return stored === undefined ? undefined : openTrust(stored);
 }
 
-export async function writeTrust(trust: Trust): Promise<void> {
-  await kvs.set<StoredTrust>('trust', {
-    tenantId: trust.tenantId,
-    keys: trust.keys.map(({ jwk, until }) => [jwk.x, until ?? null]),
-    handoff: [trust.handoff.jti, trust.handoff.iat],
-    registered: trust.registered.map(({ service, registeredAt }) => [pack(service), registeredAt]),
-    owners: { ...trust.owners },
-  });
+/**
+ * Changes what is trusted, also when another callback changes it at the same time.
+ *
+ * As in {@link writeReport} the store returns what a write replaced. If that is not what was read, another
+ * callback was faster: the same change is made to what it wrote. Of two changes at once none is lost; of three one can
+ * be, since nobody writes more than three times.
+ *
+ * @param read what was read before
+ * @param change what becomes of what is there, undefined to leave it alone; called again for what was written meanwhile
+ * @returns false when what is there was left alone
+ */
+export async function changeTrust(
+  read: Trust | undefined,
+  change: (present: Trust | undefined) => Trust | undefined | Promise<Trust | undefined>,
+): Promise<boolean> {
+  let expected = read;
+  let wanted = await change(read);
+  let changed = wanted !== undefined;
+  for (let writes = 0; wanted !== undefined && writes < MAX_TRUST_WRITES; writes++) {
+    const replaced = await replaceTrust(wanted);
+    if (sameTrust(replaced, expected)) return changed;
+    expected = wanted;
+    wanted = await change(replaced);
+    changed = wanted !== undefined;
+    // What is to be left alone was overwritten just now.
+    wanted ??= replaced;
+    if (wanted === undefined) await kvs.delete('trust');
+  }
+  return changed;
+}
+
+/** @returns what was there */
+async function replaceTrust(trust: Trust): Promise<Trust | undefined> {
+  const replaced = await kvs.set<StoredTrust>('trust', packTrust(trust), { keyPolicy: 'OVERRIDE', returnValue: 'PREVIOUS' });
+  return replaced === undefined ? undefined : openTrust(replaced.value);
+}
+
+function sameTrust(left: Trust | undefined, right: Trust | undefined): boolean {
+  const shape = (trust: Trust | undefined) => (trust === undefined ? '' : JSON.stringify(packTrust(trust)));
+  return shape(left) === shape(right);
 }
 
 /** Forgets whom to believe and what they said. */
@@ -172,6 +198,29 @@ export async function bindHandoff(jti: string, binding: HandoffBinding, until: n
 /** Whether a write failed because of `FAIL_IF_EXISTS`. */
 export function isConflict(error: unknown): boolean {
   return error instanceof ForgeKvsAPIError && (error.code === 'KEY_CONFLICT' || error.responseDetails.status === 409);
+}
+
+function openTrust(stored: StoredTrust): Trust {
+  return {
+    tenantId: stored.tenantId,
+    keys: stored.keys.flatMap(([x, until]) => {
+      const jwk = parsePublicJwk({ kty: 'OKP', crv: 'Ed25519', x });
+      return jwk === undefined ? [] : [{ jwk, until: until ?? undefined }];
+    }),
+    handoff: { jti: stored.handoff[0], iat: stored.handoff[1] },
+    registered: stored.registered.map(([service, registeredAt]) => ({ service: unpack(service), registeredAt })),
+    owners: stored.owners,
+  };
+}
+
+function packTrust(trust: Trust): StoredTrust {
+  return {
+    tenantId: trust.tenantId,
+    keys: trust.keys.map(({ jwk, until }) => [jwk.x, until ?? null]),
+    handoff: [trust.handoff.jti, trust.handoff.iat],
+    registered: trust.registered.map(({ service, registeredAt }) => [pack(service), registeredAt]),
+    owners: { ...trust.owners },
+  };
 }
 
 function openReport(stored: StoredReport): Report {

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { readOverview } from '../src/overview';
 import { pseudonymOf } from '../src/owner';
-import { readReport, readTrust } from '../src/store';
+import { forgetEverything, readReport, readTrust } from '../src/store';
 import { isSilent } from '../static/page/src/silence';
 import { signingKey } from '../verifier/test/signing';
 import { Backend, rfc3339, seconds, service } from './support/backend';
@@ -425,6 +425,110 @@ describe('a key introduction', () => {
     const tick = rfc3339(site.now);
     expect(await site.receive(backend.update(site, tick, { key: first, body: { keyIntroduction } }))).toBe('UNAUTHORIZED');
     expect((await readTrust())?.keys[0]?.jwk).toEqual(next.jwk);
+  });
+});
+
+describe('two callbacks that change what is trusted at once', () => {
+  const TICK = '2026-11-22T10:05:00Z';
+  const blog = service({ id: 'eeeeffffgggghhhh', name: 'Blog' });
+  const keys = async () => (await readTrust())?.keys.map(({ jwk }) => jwk);
+
+  /** Has `other` answered between what the next callback reads and what it writes. */
+  function overtakenBy(other: Parameters<Site['receive']>[0]): void {
+    let overtake = true;
+    kvs.beforeOperation = async ({ kind, key }) => {
+      if (kind !== 'set' || key !== 'trust' || !overtake) return;
+      overtake = false;
+      expect(await site.receive(other)).toBe('ACCEPTED');
+    };
+  }
+
+  async function secondService() {
+    return backend.register(site, await site.handoff(), { body: { service: { ...blog, owner: site.owner } } });
+  }
+
+  function underNextKey(next = signingKey()) {
+    const body = { keyIntroduction: backend.introduction(site, backend.tenantKey, next), services: [] };
+    return { next, update: backend.update(site, TICK, { key: next, body }) };
+  }
+
+  it('keep the next key when a registration is overtaken by the first UPDATE under it', async () => {
+    await registered();
+    const { next, update } = underNextKey();
+    const registration = await secondService();
+    overtakenBy(update);
+    expect(await site.receive(registration)).toBe('ACCEPTED');
+    expect(await keys()).toEqual([next.jwk, backend.tenantKey.jwk]);
+    expect((await readTrust())?.registered.map((entry) => entry.service.name)).toEqual(['Shop', 'Blog']);
+    expect(writes().filter((key) => key === 'trust')).toHaveLength(3);
+  });
+
+  it('keep the service when the first UPDATE under the next key is overtaken by a registration', async () => {
+    await registered();
+    const { next, update } = underNextKey();
+    overtakenBy(await secondService());
+    expect(await site.receive(update)).toBe('ACCEPTED');
+    expect(await keys()).toEqual([next.jwk, backend.tenantKey.jwk]);
+    expect((await readTrust())?.registered.map((entry) => entry.service.name)).toEqual(['Shop', 'Blog']);
+  });
+
+  it('keep two services that are registered together', async () => {
+    await registered();
+    const third = service({ id: 'iiiijjjjkkkkllll', name: 'Wiki', owner: site.owner });
+    const registration = backend.register(site, await site.handoff(), { body: { service: third } });
+    overtakenBy(await secondService());
+    expect(await site.receive(registration)).toBe('ACCEPTED');
+    expect((await readTrust())?.registered.map((entry) => entry.service.name)).toEqual(['Shop', 'Blog', 'Wiki']);
+  });
+
+  it('do not bring back a key that a fresh hand-off replaces meanwhile', async () => {
+    await registered();
+    const { update } = underNextKey();
+    site.wait(1);
+    const older = backend.register(site, await site.handoff(), { body: { jwk: signingKey().jwk } });
+    site.wait(1);
+    const replacement = signingKey();
+    const replacing = async () => backend.register(site, await site.handoff(), { body: { jwk: replacement.jwk } });
+    overtakenBy(await replacing());
+    expect(await site.receive(older)).toBe('KEY_CONFLICT');
+    expect(await keys()).toEqual([replacement.jwk]);
+
+    kvs.clear();
+    await registered();
+    site.wait(1);
+    overtakenBy(await replacing());
+    expect(await site.receive(update)).toBe('ACCEPTED');
+    expect(await keys()).toEqual([replacement.jwk]);
+  });
+
+  it('leave nothing behind an app that is being uninstalled', async () => {
+    await registered();
+    const { update } = underNextKey();
+    let uninstall = true;
+    kvs.beforeOperation = async ({ kind, key }) => {
+      if (kind !== 'set' || key !== 'trust' || !uninstall) return;
+      uninstall = false;
+      await forgetEverything();
+    };
+    await site.receive(update);
+    expect(await readTrust()).toBeUndefined();
+  });
+
+  it('write three times at most, however many there are', async () => {
+    await registered();
+    const { update } = underNextKey();
+    let others = 0;
+    kvs.beforeOperation = async ({ kind, key }) => {
+      if (kind !== 'set' || key !== 'trust') return;
+      const { beforeOperation } = kvs;
+      kvs.beforeOperation = undefined;
+      const stored = await kvs.get<object>('trust');
+      others += 1;
+      await kvs.set('trust', { ...stored, owners: { aaaabbbbccccdddd: `account ${String(others)}` } });
+      kvs.beforeOperation = beforeOperation;
+    };
+    expect(await site.receive(update)).toBe('ACCEPTED');
+    expect(others).toBe(3);
   });
 });
 
