@@ -165,7 +165,8 @@ pub struct NextKey {
     pub introduced_until: Timestamp,
     /// Whether the app has accepted an UPDATE under it.
     pub is_accepted: bool,
-    /// The first tick, since it was last introduced, at which the app refused it and accepted the present key in its place.
+    /// The first tick, since it was last introduced, at which the app refused it, or it was unusable, and the app accepted
+    /// the present key in its place.
     pub refused_at: Option<Timestamp>,
 }
 

@@ -138,7 +138,7 @@ pub struct Summary {
     pub not_needed: usize,
     /// Those that were not accepted because the app refuses for good.
     pub refused: usize,
-    /// Tenants whose app refused their next key, and accepted the present one.
+    /// Tenants whose app refused their next key, or whose next key is unusable, and whose app accepted the present one.
     pub next_key_refused: usize,
     /// Checks that found a service alive.
     pub alive: usize,

@@ -10,14 +10,14 @@ use shared::key::TenantKey;
 use shared::tenant::{NextKey, Tenant};
 use shared::tick::{Period, Tick};
 
-/// For how many periods of the alarm an app that refuses its next key is offered it all the same: `CallbacksRefused` asks
+/// For how many periods of the alarm an app that refuses its next key is offered it all the same, or an unusable one tried: `CallbacksRefused` asks
 /// for two of three.
 const REFUSED_PERIODS: i32 = 3;
 /// The shortest period of that alarm.
 const SHORTEST_ALARM_PERIOD: SignedDuration = SignedDuration::from_mins(5);
 
 /// Whether the app is to be told under its next key first. Not once its introduction has ended, or when the app has refused
-/// it for a while; rotate-keys introduces it anew in time.
+/// it for a while, or it was unusable for as long; rotate-keys introduces it anew in time.
 pub(crate) fn is_offered(next: &NextKey, tick: Tick, period: Period) -> bool {
     let patience = period.duration().max(SHORTEST_ALARM_PERIOD) * REFUSED_PERIODS;
     let is_introduced = next.is_accepted || tick.start() < next.introduced_until;
@@ -51,13 +51,25 @@ pub(crate) enum Verdict {
     Settled(NextKey),
     /// The app trusts the present key and not this one; to be noted when it is the first time.
     Refused(NextKey),
+    /// This one is not what its record names, so it can never sign; the app trusts the present key. Noted like a refusal,
+    /// so that offering it ends.
+    Unusable(NextKey),
 }
 
-/// What is known once the app has answered `answer` to an UPDATE that `signer` signed; `refused` was tried before it.
+/// Why a key that was tried did not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The app does not trust it.
+    NotTrusted,
+    /// It cannot be unwrapped, or is another one than its record names.
+    Unusable,
+}
+
+/// What is known once the app has answered `answer` to an UPDATE that `signer` signed; `failed` was tried before it.
 pub(crate) fn verdict(
     tenant: &Tenant,
     signer: &TenantKey,
-    refused: Option<&TenantKey>,
+    failed: Option<(&TenantKey, Failure)>,
     answer: &Answer,
     tick: Tick,
 ) -> Verdict {
@@ -68,10 +80,15 @@ pub(crate) fn verdict(
     match (signed_by_next, next.is_accepted) {
         (true, true) => Verdict::Settled(next.clone()),
         (true, false) => Verdict::Accepted(NextKey { is_accepted: true, refused_at: None, ..next.clone() }),
-        (false, _) if refused == Some(&next.key) => {
-            let refused_at = next.refused_at.or(Some(tick.start()));
-            Verdict::Refused(NextKey { is_accepted: false, refused_at, ..next.clone() })
+        (false, _) => {
+            let noted = NextKey { refused_at: next.refused_at.or(Some(tick.start())), ..next.clone() };
+            match failed {
+                Some((key, Failure::NotTrusted)) if *key == next.key => {
+                    Verdict::Refused(NextKey { is_accepted: false, ..noted })
+                }
+                Some((key, Failure::Unusable)) if *key == next.key => Verdict::Unusable(noted),
+                _ => Verdict::Nothing,
+            }
         }
-        (false, _) => Verdict::Nothing,
     }
 }

@@ -22,13 +22,13 @@ use shared::status::hold::Around;
 use shared::status::{self, State, Status};
 use shared::store::{Checks, Committed, Deliveries, StoreError, Watched};
 use shared::telemetry::Chain;
-use shared::tenant::{Tenant, TenantStatus};
+use shared::tenant::{NextKey, Tenant, TenantStatus};
 use shared::tick::Tick;
 use tokio::time::{Instant, timeout_at};
 
 use crate::bus::Publish;
 use crate::event::StatusChanged;
-use crate::handover::{self, Verdict};
+use crate::handover::{self, Failure, Verdict};
 use crate::news;
 use crate::vantage::Vantage;
 use crate::{CheckServices, Round};
@@ -76,7 +76,7 @@ pub struct Done {
     pub services: usize,
     /// Services whose verdict is held.
     pub held: usize,
-    /// Whether the app refused the tenant's next key, and accepted the present one.
+    /// Whether the app refused the tenant's next key, or that is unusable, and accepted the present one.
     pub next_key_refused: bool,
     /// Whether the tenant has failed for so long that it is to be suspended, with its services.
     pub give_up: Option<Vec<ServiceId>>,
@@ -302,7 +302,7 @@ where
         };
         let Delivered { answer, attempts, verdict } = delivered;
         log_checked(id, tick, state, seen, answer.name(), attempts);
-        let next_key_refused = matches!(verdict, Verdict::Refused(_));
+        let next_key_refused = matches!(verdict, Verdict::Refused(_) | Verdict::Unusable(_));
         let noted = self.note(id, tenant, tick, verdict).await;
         let settled = self.settle(id, watched, state, tick, &answer).await;
         let give_up = match noted.and(settled) {
@@ -329,12 +329,15 @@ where
         end: Instant,
         now: Timestamp,
     ) -> Option<Delivered> {
-        let (mut delivered, mut refused) = (None::<Delivered>, None);
+        let (mut delivered, mut failed) = (None::<Delivered>, None);
         for key in handover::order(tenant, tick, self.settings.period) {
             let (token, body) = match self.sign(tenant, key, update, now).await {
                 Ok(signed) => signed,
                 Err(error) if tenant.next_key.is_some() => {
                     tracing::error!(tenant.id = %id, %tick, key.id = %key.public.kid(), error = %Chain(&error), "one of the tenant's two keys cannot sign");
+                    if matches!(error, KeyError::Mismatch) {
+                        failed = Some((key, Failure::Unusable));
+                    }
                     continue;
                 }
                 Err(error) => {
@@ -346,14 +349,14 @@ where
             let patience = Patience { total: Patience::UPDATE.total.min(left), ..Patience::UPDATE };
             let (answer, attempts) =
                 deliver(&self.callbacks, &tenant.trigger_url, &token, &body, patience, id.seed()).await;
-            let verdict = handover::verdict(tenant, key, refused, &answer, tick);
+            let verdict = handover::verdict(tenant, key, failed, &answer, tick);
             let attempts = attempts + delivered.map_or(0, |before| before.attempts);
             let is_final = !handover::may_be_the_key(&answer);
             delivered = Some(Delivered { answer, attempts, verdict });
             if is_final {
                 break;
             }
-            refused = Some(key);
+            failed = Some((key, Failure::NotTrusted));
         }
         delivered
     }
@@ -382,12 +385,27 @@ where
                     key.id = %next.key.public.kid(),
                     "the app refuses its next key; reports go on under the present one"
                 );
-                if tenant.next_key.as_ref() != Some(&next) {
-                    self.store.record_reception(id, &next).await?;
-                }
+                self.note_refusal(id, tenant, &next).await?;
+            }
+            Verdict::Unusable(next) => {
+                tracing::error!(
+                    tenant.id = %id,
+                    %tick,
+                    key.id = %next.key.public.kid(),
+                    "the next key is unusable; reports go on under the present one"
+                );
+                self.note_refusal(id, tenant, &next).await?;
             }
         }
         Ok(())
+    }
+
+    /// Stores since when the next key does not do, unless that is known.
+    async fn note_refusal(&self, id: &TenantId, tenant: &Tenant, next: &NextKey) -> Result<(), StoreError> {
+        if tenant.next_key.as_ref() == Some(next) {
+            return Ok(());
+        }
+        self.store.record_reception(id, next).await
     }
 
     /// What was not sent is sent at the next tick, also to an app that may wait for its heartbeat.

@@ -1,6 +1,5 @@
 //! One key follows another, and no report is lost: the app applies the receiver's own rules.
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use check_services::CheckServices;
 use check_services::key_cache::KeyCache;
 use shared::clock::Clock as _;
@@ -14,6 +13,7 @@ use shared_testing::failing::{FailingStore, Fault, Faults};
 use shared_testing::forge_app::Reply;
 
 use crate::changes::change;
+use crate::on_change::{next_ticks, quiet_world};
 use crate::world::World;
 
 const HOUR: i64 = 3600;
@@ -246,21 +246,30 @@ async fn a_registration_with_the_present_key_during_a_rotation_is_followed_by_th
 }
 
 #[tokio::test]
-async fn a_next_key_that_cannot_be_unwrapped_leaves_the_present_one_in_use() {
-    let (world, present, next) = offered().await;
-    let update = world.aws.dynamo().update_item().table_name(&world.aws.table);
-    let text = |text: String| AttributeValue::S(text);
-    update
-        .key("pk", text(format!("TENANT#{}", world.app.tenant_id())))
-        .key("sk", text("TENANT".to_owned()))
-        .update_expression("SET nextKey.wrappedKey = wrappedKey")
-        .send()
-        .await
-        .unwrap();
+async fn a_next_key_that_cannot_be_unwrapped_leaves_the_present_one_in_use_and_is_noted_like_a_refusal() {
+    let (world, present, _) = offered().await;
+    world.spoil_next_key(&world.app).await;
     let function = world.function();
-    assert_eq!(world.next_tick(&function).await.accepted, 1);
+    let mut tried_at = Vec::new();
+    for tick in 1..=6 {
+        let summary = world.next_tick(&function).await;
+        assert_eq!((summary.accepted, summary.not_accepted), (1, 0), "tick {tick}");
+        tried_at.extend((summary.next_key_refused > 0).then_some(tick));
+    }
+    // As long as a key that the app refuses, for the alarm.
+    assert_eq!(tried_at, [1, 2, 3]);
     assert_eq!(signed_by(&world).pop().unwrap(), (present.kid().to_string(), true));
-    assert!(!tenant(&world).await.next_key.unwrap().is_accepted, "{:?}", next.key.public.kid());
+    assert_eq!(world.app.not_trusted(), 0);
+    let noted = tenant(&world).await.next_key.unwrap();
+    assert!(!noted.is_accepted && noted.refused_at.is_some(), "{:?}", noted.refused_at);
+}
+
+#[tokio::test]
+async fn an_app_that_waits_for_its_heartbeat_is_left_alone_once_its_next_key_is_known_to_be_unusable() {
+    let (world, function) = quiet_world().await;
+    world.offer_next_key(&world.app).await;
+    world.spoil_next_key(&world.app).await;
+    assert_eq!(next_ticks(&world, &function, 6).await, [1, 1, 1, 0, 0, 0]);
 }
 
 #[tokio::test]

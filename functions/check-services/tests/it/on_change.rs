@@ -37,7 +37,8 @@ async fn settled(world: &World, function: &Deployed) {
     }
 }
 
-async fn quiet_world() -> (World, Deployed) {
+/// A [`settled`] deployment.
+pub(crate) async fn quiet_world() -> (World, Deployed) {
     let world = World::with_one_service().await;
     let function = on_change(&world);
     settled(&world, &function).await;
@@ -45,7 +46,7 @@ async fn quiet_world() -> (World, Deployed) {
 }
 
 /// The updates that each of the next ticks brings.
-async fn next_ticks(world: &World, function: &Deployed, ticks: usize) -> Vec<usize> {
+pub(crate) async fn next_ticks(world: &World, function: &Deployed, ticks: usize) -> Vec<usize> {
     let mut told = Vec::new();
     for _ in 0..ticks {
         let before = world.app.received("UPDATE").len();

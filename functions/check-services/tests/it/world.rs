@@ -183,6 +183,14 @@ impl World {
         next
     }
 
+    /// Puts the present wrapped key where the next one belongs: what is unwrapped then is not what the record names.
+    pub(crate) async fn spoil_next_key(&self, app: &ForgeApp) {
+        let update = self.aws.dynamo().update_item().table_name(&self.aws.table);
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let update = update.key("pk", text(&format!("TENANT#{}", app.tenant_id()))).key("sk", text("TENANT"));
+        update.update_expression("SET nextKey.wrappedKey = wrappedKey").send().await.unwrap();
+    }
+
     async fn new_key(&self, app: &ForgeApp) -> TenantKey {
         let context = KeyContext { cloud_id: app.cloud_id.clone(), tenant_id: app.tenant_id() };
         let (public, wrapped) = self.aws.wrapping_key().make_key(&context).await.unwrap();

@@ -353,6 +353,20 @@ async fn a_key_that_follows(log: &mut Log) {
     kms.enable_key().key_id(&world.aws.wrapping_key_id).send().await.unwrap();
 
     let world = secret_world().await;
+    let next = world.offer_next_key(&world.app).await;
+    world.spoil_next_key(&world.app).await;
+    world.next_tick(&world.function()).await;
+    let unusable = "the next key is unusable; reports go on under the present one";
+    log.expect(
+        "a next key that is unusable",
+        &[
+            line("ERROR", "one of the tenant's two keys cannot sign"),
+            json!({ "level": "ERROR", "message": unusable, "key.id": next.key.public.kid() }),
+        ],
+    );
+    assert_discreet(log, &world).await;
+
+    let world = secret_world().await;
     let function = world.function();
     let next = world.offer_next_key(&world.app).await;
     for _ in 0..2 {
