@@ -190,7 +190,6 @@ describe('changing a service', () => {
     await added({ addedBy: 'somebody-of-before' });
     expect(await ask({ change: 'remove' })).toMatchObject({ ok: true });
     expect(await call('readPage')).toMatchObject({ own: ['aaaabbbbccccdddd'] });
-    expect(await call('readPage', {}, { accountId: undefined })).toMatchObject({ own: [] });
   });
 
   it.each<[string, object]>([
