@@ -89,15 +89,18 @@ def test_a_service_goes_down_and_comes_back_and_forge_hears_of_it(stack: Stack):
         assert entry["code"] in ("ACCEPTED", "DUPLICATE"), entry
 
 
-def test_services_are_paused_and_removed_and_forge_hears_of_it(stack: Stack):
+def test_a_service_is_paused_and_removed_and_forge_hears_of_it(stack: Stack):
     others = stack.statuses()
-    for name, change, answered in (("Mistyped", "remove", "is removed"), ("Moving", "pause", "is paused")):
-        status, answer = stack.register(name, f"{stack.nginx.http_url}?{name}")
-        assert status == 201, answer
-        status, answer = stack.change(name, change)
-        assert (status, f"{name} {answered}" in answer, "in about a minute" in answer) == (200, True, True), answer
-    stack.tick()
-    assert stack.statuses() == others | {"Moving": "PAUSED"}
+    status, answer = stack.register("Mistyped", f"{stack.nginx.http_url}?mistyped")
+    assert status == 201, answer
+    for change, answered, shown in (
+        ("pause", "Mistyped is paused", {"Mistyped": "PAUSED"}),
+        ("remove", "Mistyped is removed", {}),
+    ):
+        status, answer = stack.change("Mistyped", change)
+        assert (status, answered in answer, "in about a minute" in answer) == (200, True, True), answer
+        stack.tick()
+        assert stack.statuses() == others | shown
 
 
 def test_what_is_no_route_gets_an_answer_of_ours(stack: Stack):

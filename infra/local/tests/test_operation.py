@@ -15,7 +15,7 @@ from watch import tick_event
 
 def test_registrations_and_their_callbacks_are_counted(stack: Stack):
     # A pause and a removal were none.
-    accepted = {("Registrations", "accepted"): [1] * 4, ("Callbacks", "accepted"): [1] * 4}
+    accepted = {("Registrations", "accepted"): [1, 1, 1], ("Callbacks", "accepted"): [1, 1, 1]}
     assert stack.metrics("AddServiceLogGroup") == accepted
 
     stack.site.fault("UNAUTHORIZED")
