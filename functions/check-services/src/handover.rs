@@ -10,8 +10,8 @@ use shared::key::TenantKey;
 use shared::tenant::{NextKey, Tenant};
 use shared::tick::{Period, Tick};
 
-/// For how many periods of the alarm an app that refuses its next key is offered it all the same, or an unusable one tried: `CallbacksRefused` asks
-/// for two of three.
+/// For how many periods of the alarm an app that refuses its next key is offered it all the same, or an unusable one tried:
+/// `CallbacksRefused` asks for two of three.
 const REFUSED_PERIODS: i32 = 3;
 /// The shortest period of that alarm.
 const SHORTEST_ALARM_PERIOD: SignedDuration = SignedDuration::from_mins(5);
