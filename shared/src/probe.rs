@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod address;
 mod certificates;
+mod connection;
 pub mod http;
 mod resolver;
 pub mod special_purpose;

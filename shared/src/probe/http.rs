@@ -1,45 +1,49 @@
 //! One HTTP attempt, made so that a hostile tenant and a hostile target both lose.
 //!
-//! A fresh connection every time, HTTP/1.1, no cookies, no proxy, no decompression, no TLS session resumption (a resumed
-//! session would not look at the certificate again). Redirects are followed here, by hand, and each is judged as if
-//! somebody had registered it. Every look-up and every connection takes a turn ([`turns`](super::turns)); one deadline covers
-//! everything but the waits for them. What is held in memory of one target is bounded by
-//! hyper's limits for headers (100 fields, 408 KiB) and one read of the body; a body is not kept. 400 targets that all
-//! fill that limit and then hang cost 170 MB together (measured). After
-//! [`Limits::body_bytes`] the rest of a body is not read, and the check has passed.
+//! A fresh [`connection`](super::connection) every time, HTTP/1.1, no cookies, no proxy, no decompression. Redirects are
+//! followed here, by hand, and each is judged as if somebody had registered it. Every look-up and every connection takes a
+//! turn ([`turns`](super::turns)); one deadline covers everything but the waits for them. What is held in memory of one target is
+//! bounded by [`BUFFER_BYTES`]; a body is not kept. After [`Limits::body_bytes`] the rest of a body is not read, and the check
+//! has passed.
 //!
 //! Failure classes come from the types of errors, never from their texts.
 //!
 //! Deliberately absent: repeating an attempt (the tick's business), and any log of what a target sent.
 
 use std::error::Error;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::{Either, select};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{ACCEPT, HOST, HeaderMap, LOCATION, USER_AGENT};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION};
-use reqwest::{Client, Response, StatusCode, redirect};
-use rustls::client::Resumption;
-use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
-use rustls::{CertificateError, CipherSuite, ClientConfig};
 use tokio::time::{Instant, timeout};
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 use super::address::{Policy, Refusal, TargetUrl};
-use super::certificates::{Remembering, certificate_end};
-use super::resolver::{Vetted, VettingResolver};
+use super::connection::{ConnectError, Connector, tls_error};
+use super::resolver::VettingResolver;
 use super::turns::{Share, Turns};
 use super::{Check, Failure, Method, Observation, Probe};
 use crate::clock::{Clock, whole_seconds};
 use crate::tls;
 
 /// How a probe names itself.
-const USER_AGENT: &str = "forge-health/0.1";
+const NAME: &str = "forge-health/0.1";
 
 /// The longest redirect target that is followed, in bytes. Longer than what can be registered: sign-in pages are.
 const MAX_LOCATION_BYTES: usize = 8_192;
+
+/// The most that is held in memory of one answer, headers and unread body alike. Browsers and proxies give up on headers
+/// earlier or not much later.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// What an [`HttpProbe`] may use up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,14 +81,14 @@ pub enum SetupError {
     /// `/etc/resolv.conf` cannot be read, or names no server.
     #[error("no name servers")]
     NameServers(#[source] Box<dyn Error + Send + Sync>),
-    /// The HTTP client.
+    /// TLS.
     #[error(transparent)]
-    Client(#[from] tls::SetupError),
+    Tls(#[from] tls::SetupError),
 }
 
 /// Probes over HTTP and HTTPS. Make one and share it: it holds the certificate authorities.
 pub struct HttpProbe<C> {
-    client: Client,
+    connector: Connector,
     resolver: VettingResolver,
     policy: Policy,
     turns: Turns,
@@ -102,28 +106,9 @@ impl<C: Clock> HttpProbe<C> {
     pub fn within(network: &Network, policy: Policy, limits: Limits, clock: C) -> Result<Self, SetupError> {
         let resolver = VettingResolver::new(policy.clone(), &network.name_servers)
             .map_err(|error| SetupError::NameServers(error.into()))?;
-        let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("*/*"))]);
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls_config(&network.extra_authorities)?)
-            .tls_info(true)
-            .dns_resolver(Vetted)
-            .http1_only()
-            .pool_max_idle_per_host(0)
-            // A connection that lives for one answer needs no keep-alive, and arming it takes five of twenty system calls.
-            .tcp_keepalive(None)
-            .tcp_keepalive_interval(None)
-            .tcp_keepalive_retries(None)
-            .tcp_user_timeout(None)
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy()
-            .user_agent(USER_AGENT)
-            .default_headers(headers)
-            .build()
-            .map_err(tls::SetupError::from)?;
+        let connector = Connector::new(&network.extra_authorities)?;
         let turns = Turns::new(limits.sockets, limits.per_address);
-        Ok(Self { client, resolver, policy, turns, limits, clock })
+        Ok(Self { connector, resolver, policy, turns, limits, clock })
     }
 
     /// What the addresses behind a name say about a target that passed [`Policy::target`]: forbidden, or IPv6 only.
@@ -154,7 +139,8 @@ impl<C: Clock> HttpProbe<C> {
             let addresses = self.addresses(&target, share, budget).await?;
             let turn = self.turns.take(share, &addresses).await;
             budget.begins(&self.clock);
-            let next = budget.spend(Vetted::only(addresses, self.ask(check, &target, seen))).await?;
+            let within = budget.left;
+            let next = budget.spend(self.ask(check, &target, &addresses, within, seen)).await?;
             drop(turn);
             let Some(next) = next else { return Ok(()) };
             visited.push(target);
@@ -189,45 +175,52 @@ impl<C: Clock> HttpProbe<C> {
         &self,
         check: &Check,
         target: &TargetUrl,
+        addresses: &[IpAddr],
+        within: Duration,
         seen: &mut Seen,
     ) -> Result<Option<TargetUrl>, Failure> {
-        let response = self.send(check.method, target, seen).await?;
+        let request = request(check.method, target)?;
+        let connection =
+            self.connector.open(target, addresses, within).await.map_err(|error| match error {
+                ConnectError::Tcp => Failure::Connect,
+                ConnectError::Tls(certificate_end) => {
+                    seen.certificate_ends(certificate_end);
+                    Failure::Tls
+                }
+            })?;
+        seen.certificate_ends(connection.certificate_end);
+        let io = TokioIo::new(connection.transport);
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(BUFFER_BYTES)
+            .max_header_size(BUFFER_BYTES)
+            .handshake(io)
+            .await
+            .map_err(|error| interrupted(&error))?;
+        drive(driver, self.exchange(sender, request, check, target, seen)).await
+    }
+
+    async fn exchange(
+        &self,
+        mut sender: SendRequest<Empty<Bytes>>,
+        request: Request<Empty<Bytes>>,
+        check: &Check,
+        target: &TargetUrl,
+        seen: &mut Seen,
+    ) -> Result<Option<TargetUrl>, Failure> {
+        let response = sender.send_request(request).await.map_err(|error| interrupted(&error))?;
         let status = response.status();
         seen.http_status = Some(status.as_u16());
         if check.expected_status.contains(status.as_u16()) {
-            return self.read_body(response).await.map(|()| None);
+            return self.read_body(response.into_body()).await.map(|()| None);
         }
         if !is_redirect(status) {
             return Err(Failure::Status);
         }
-        self.next_hop(target, &response).map(Some)
+        self.next_hop(target, response.headers()).map(Some)
     }
 
-    async fn send(&self, method: Method, target: &TargetUrl, seen: &mut Seen) -> Result<Response, Failure> {
-        let method = match method {
-            Method::Get => reqwest::Method::GET,
-            Method::Head => reqwest::Method::HEAD,
-        };
-        let response = match self.client.request(method, target.url().clone()).send().await {
-            Ok(response) => response,
-            Err(error) => {
-                let (failure, certificate_end) = classify(&error, target.is_https());
-                seen.certificate_ends(certificate_end);
-                return Err(failure);
-            }
-        };
-        // Detection only: the resolver and the URL rule leave no way to get here.
-        if response.remote_addr().is_none_or(|peer| self.policy.address(peer.ip()).is_err()) {
-            tracing::error!("a probe was connected to a forbidden address");
-            return Err(Failure::Blocked);
-        }
-        let tls = response.extensions().get::<reqwest::tls::TlsInfo>();
-        seen.certificate_ends(tls.and_then(|tls| certificate_end(tls.peer_certificate()?)));
-        Ok(response)
-    }
-
-    fn next_hop(&self, from: &TargetUrl, response: &Response) -> Result<TargetUrl, Failure> {
-        let location = response.headers().get(LOCATION).ok_or(Failure::Redirect)?;
+    fn next_hop(&self, from: &TargetUrl, headers: &HeaderMap) -> Result<TargetUrl, Failure> {
+        let location = headers.get(LOCATION).ok_or(Failure::Redirect)?;
         if location.len() > MAX_LOCATION_BYTES {
             return Err(Failure::Redirect);
         }
@@ -240,14 +233,11 @@ impl<C: Clock> HttpProbe<C> {
         self.policy.canonical(next).map_err(|_| Failure::Blocked)
     }
 
-    async fn read_body(&self, mut response: Response) -> Result<(), Failure> {
+    async fn read_body(&self, mut body: Incoming) -> Result<(), Failure> {
         let mut read_bytes = 0;
         while read_bytes < self.limits.body_bytes {
-            match response.chunk().await {
-                Ok(Some(chunk)) => read_bytes += chunk.len(),
-                Ok(None) => break,
-                Err(error) => return Err(classify(&error, false).0),
-            }
+            let Some(frame) = body.frame().await else { break };
+            read_bytes += frame.map_err(|error| interrupted(&error))?.data_ref().map_or(0, Bytes::len);
         }
         Ok(())
     }
@@ -309,63 +299,49 @@ impl Seen {
     }
 }
 
-fn tls_config(extra_authorities: &[Vec<u8>]) -> Result<ClientConfig, tls::SetupError> {
-    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
-    // First the one that every server knows, in a hello that fits one packet: a probe has no secrets for an attacker with
-    // a quantum computer to come, and pays for the key exchange that would keep them.
-    provider.kx_groups = vec![X25519, SECP256R1, SECP384R1, X25519MLKEM768];
-    // As browsers have it, too. It brings SHA-256, for which processors have instructions; the key schedule of TLS 1.3 is
-    // twice the work with the SHA-384 of AES-256.
-    provider.cipher_suites.sort_by_key(|offered| offered.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
-    let provider = Arc::new(provider);
-    let verifier = Remembering::new(tls::authorities(extra_authorities)?, &provider)?;
-    let mut config = tls::client(&provider)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    config.resumption = Resumption::disabled();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
-}
-
 /// The redirects that carry a request on. 300 offers a choice, 304 answers a condition that was not asked.
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// The failure class of a request that got no complete answer, and the end of the certificate if that was the reason.
-fn classify(error: &reqwest::Error, is_https: bool) -> (Failure, Option<Timestamp>) {
-    let mut io_kind = None;
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(current) = next {
-        if let Some(tls) = current.downcast_ref::<rustls::Error>() {
-            return (Failure::Tls, expired_at(tls));
-        }
-        next = match current.downcast_ref::<io::Error>() {
-            Some(io) => {
-                io_kind = Some(io.kind());
-                // An io::Error's source() leaves out what it wraps.
-                io.get_ref().map(|inner| inner as &(dyn Error + 'static)).or_else(|| current.source())
-            }
-            None => current.source(),
-        };
-    }
-    if !error.is_connect() {
-        return (Failure::Body, None);
-    }
-    // Once TCP stands, only the handshake can end like this before there is a connection.
-    let broken_off = matches!(
-        io_kind,
-        Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
-    );
-    (if is_https && broken_off { Failure::Tls } else { Failure::Connect }, None)
+/// A request that says who asks, and nothing more.
+fn request(method: Method, target: &TargetUrl) -> Result<Request<Empty<Bytes>>, Failure> {
+    let url = target.url();
+    Request::builder()
+        .method(method.as_str())
+        .uri(&url[Position::BeforePath..Position::AfterQuery])
+        .header(HOST, &url[Position::BeforeHost..Position::AfterPort])
+        .header(USER_AGENT, NAME)
+        .header(ACCEPT, "*/*")
+        .body(Empty::new())
+        // Nothing of the kind passes the rules for URLs.
+        .map_err(|_| Failure::Blocked)
 }
 
-fn expired_at(error: &rustls::Error) -> Option<Timestamp> {
-    match error {
-        rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {
-            Timestamp::from_second(i64::try_from(not_after.as_secs()).ok()?).ok()
+/// Drives a connection until there is an answer, and then says goodbye if that takes no waiting: TLS wants it said, but how
+/// a connection ends is no finding.
+async fn drive<T>(
+    driver: impl Future<Output = hyper::Result<()>>,
+    exchange: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    // Fused, a driver that has ended is dropped, and with it the ends of the channels that an exchange may wait at.
+    let driver = pin!(driver.fuse());
+    match select(pin!(exchange), driver).await {
+        Either::Left((answer, driver)) => {
+            drop(driver.now_or_never());
+            answer
         }
-        _ => None,
+        // What the exchange still needs has been read.
+        Either::Right((ended, exchange)) => exchange.await.map_err(|failure| match ended {
+            // It may know no more than that the connection is gone.
+            Err(error) if failure == Failure::Body => interrupted(&error),
+            _ => failure,
+        }),
     }
+}
+
+/// The failure class of a request that got no complete answer.
+fn interrupted(error: &hyper::Error) -> Failure {
+    // A server that wants a certificate from its client says so after the handshake.
+    if tls_error(error).is_some() { Failure::Tls } else { Failure::Body }
 }

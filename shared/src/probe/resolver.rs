@@ -1,9 +1,8 @@
 //! The look-up of a probe: every address is judged before anybody can connect to it.
 //!
-//! The HTTP client itself can look nothing up: its resolver, [`Vetted`], knows only what [`VettingResolver`] found for the
-//! request under way. So the addresses that were judged are the addresses that are connected to, and there is no second
-//! look-up to rebind. Built on hickory, because its look-ups end when they are dropped; the operating system's would keep
-//! a thread until they end by themselves.
+//! A [`connection`](super::connection) is given these addresses and can look nothing up. So the addresses that were judged are
+//! the addresses that are connected to, and there is no second look-up to rebind. Built on hickory, because its look-ups end
+//! when they are dropped; the operating system's would keep a thread until they end by themselves.
 //!
 //! Deliberately absent: a cache. An attempt after a failure must not repeat an old answer; the name server of the network
 //! has a cache. `/etc/hosts` and search domains, which are about the machine and not about the internet. AAAA records
@@ -19,7 +18,6 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RecordType};
-use reqwest::dns::{Addrs, Resolve, Resolving};
 
 use super::Failure;
 use super::address::{Policy, Refusal};
@@ -124,31 +122,6 @@ fn name_server(at: &SocketAddr) -> NameServerConfig {
         connection
     });
     NameServerConfig::new(at.ip(), true, connections.into())
-}
-
-tokio::task_local! {
-    /// What was found for the request under way. The client connects within the task that asks (it keeps no pool).
-    static FOUND: Vec<IpAddr>;
-}
-
-/// The HTTP client's resolver: hands out what was found before, and looks nothing up.
-pub(super) struct Vetted;
-
-impl Vetted {
-    /// Runs `request`, which may connect to `addresses` and nowhere else.
-    pub(super) async fn only<T>(addresses: Vec<IpAddr>, request: impl Future<Output = T>) -> T {
-        FOUND.scope(addresses, request).await
-    }
-}
-
-impl Resolve for Vetted {
-    fn resolve(&self, _: reqwest::dns::Name) -> Resolving {
-        // Outside of `only` there is nothing to connect to.
-        let found = FOUND.try_with(Vec::clone).unwrap_or_default();
-        // Port 0: the client puts in the URL's.
-        let addresses: Addrs = Box::new(found.into_iter().map(|ip| SocketAddr::new(ip, 0)));
-        Box::pin(std::future::ready(Ok(addresses)))
-    }
 }
 
 impl From<LookupError> for Option<Refusal> {

@@ -141,6 +141,15 @@ async fn ten_mebibytes_of_headers_are_body() {
 }
 
 #[tokio::test]
+async fn long_headers_are_alive_until_they_fill_the_buffer() {
+    for (kibibytes, failure) in [(32, None), (96, Some(Failure::Body))] {
+        let headers = format!("A: {}\r\n", "b".repeat(1019)).repeat(kibibytes);
+        let server = Server::answering(format!("HTTP/1.1 204 No Content\r\n{headers}\r\n")).await;
+        assert_eq!(observe(&server.url("/")).await.failure, failure, "{kibibytes}");
+    }
+}
+
+#[tokio::test]
 async fn a_hundred_headers_are_alive_and_more_are_body() {
     for (count, failure) in [(100, None), (101, Some(Failure::Body))] {
         let server =

@@ -7,6 +7,7 @@ use rustls::{HandshakeKind, ServerConfig};
 use shared::probe::{Failure, Network, Observation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 use super::certificates::{Authority, Identity, https, tls_server, valid_for};
 use super::dns::NameServer;
@@ -145,6 +146,25 @@ async fn no_session_is_resumed() {
     let kinds = kinds.lock().unwrap();
     assert_eq!(kinds.len(), 3);
     assert!(!kinds.contains(&HandshakeKind::Resumed), "{kinds:?}");
+}
+
+/// A server that is told nothing takes the end of the bytes for an attack, and logs it.
+#[tokio::test]
+async fn a_connection_ends_with_a_goodbye_in_tls() {
+    let authority = Authority::new("root");
+    let (told, mut ends) = mpsc::unbounded_channel();
+    let server = tls_server(authority.issue(&valid_for("127.0.0.1")).server_config(), move |mut stream| {
+        let told = told.clone();
+        async move {
+            read_head(&mut stream).await;
+            stream.write_all(&answer("200 OK", "Connection: keep-alive\r\n", "fine")).await.unwrap();
+            told.send(stream.read_to_end(&mut Vec::new()).await.map_err(|error| error.kind())).unwrap();
+        }
+    })
+    .await;
+    let prober = prober_in(&authority.trusted(), loopback());
+    assert!(prober.probe_alone(&get(&format!("https://{}/", server.at))).await.is_alive());
+    assert_eq!(ends.recv().await, Some(Ok(0)));
 }
 
 #[tokio::test]
