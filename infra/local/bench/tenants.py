@@ -6,6 +6,7 @@ measurement fails.
 
 import base64
 import hashlib
+import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -122,10 +123,10 @@ def service_item(pk: str, service: Service, now: str) -> dict:
         "pk": pk,
         "sk": f"SERVICE#{service.id}",
         "name": f"Service {service.kind} {service.number}",
-        "check": {"url": service.url, "method": "GET", "expectedStatus": "200-299", "timeoutMs": 5000},
+        "check": json.dumps({"url": service.url, "method": "GET", "expectedStatus": "200-299", "timeoutMs": 5000}),
         "owner": "pseudonym-0123456789abcdef0123456789abcdef",
         "activity": "active",
-        "first": first,
+        "first": json.dumps(first),
         "createdAt": now,
     }
 
