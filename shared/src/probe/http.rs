@@ -139,8 +139,9 @@ impl<C: Clock> HttpProbe<C> {
             let addresses = self.addresses(&target, share, budget).await?;
             let turn = self.turns.take(share, &addresses).await;
             budget.begins(&self.clock);
-            let within = budget.left;
-            let next = budget.spend(self.ask(check, &target, &addresses, within, seen)).await?;
+            // Boxed, since it is large: whoever waits for many probes moves them about.
+            let ask = Box::pin(self.ask(check, &target, &addresses, budget.left, seen));
+            let next = budget.spend(ask).await?;
             drop(turn);
             let Some(next) = next else { return Ok(()) };
             visited.push(target);
