@@ -37,7 +37,6 @@ pub(super) struct Connection {
 }
 
 /// Why there is no connection.
-#[derive(Debug, PartialEq, Eq)]
 pub(super) enum ConnectError {
     /// No address answers.
     Tcp,
