@@ -23,6 +23,9 @@ pub struct ConfigError {
     problem: String,
 }
 
+/// A control endpoint that takes longer does not work: the last attempt of a check waits for it.
+const CONTROL_TIMEOUT_MS: u16 = 3_000;
+
 /// Looks a variable up; tests pass their own.
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -66,15 +69,6 @@ pub struct AddServiceConfig {
     pub metrics: Metrics,
 }
 
-/// When a tenant is sent an UPDATE.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CallbackMode {
-    /// At every tick.
-    EveryTick,
-    /// At a tick that has something to tell, and once an hour.
-    OnChange,
-}
-
 /// What `check-services` uses.
 #[derive(Debug, Clone)]
 pub struct CheckServicesConfig {
@@ -94,12 +88,10 @@ pub struct CheckServicesConfig {
     pub period: Period,
     /// `TENANTS_PER_INVOCATION`.
     pub tenants_per_invocation: usize,
-    /// `CALLBACK_MODE`.
-    pub callback_mode: CallbackMode,
     /// `SPREAD_PERCENT`: over how much of the period the starts of tenants may be spread.
     pub spread_percent: u8,
-    /// `CANARY_URL`, optional: an endpoint that is up whenever our own side is.
-    pub canary: Option<Check>,
+    /// `CONTROL_URLS`, comma separated: endpoints that answer whenever this backend's own network works.
+    pub controls: Vec<Check>,
     /// `METRICS_NAMESPACE`.
     pub metrics: Metrics,
 }
@@ -177,7 +169,7 @@ impl CheckServicesConfig {
         let triggers = triggers(get)?;
         let policy = policy(get, &backend_url, &triggers)?;
         Ok(Self {
-            canary: canary(get, &policy)?,
+            controls: controls(get, &policy)?,
             policy,
             backend_url,
             triggers,
@@ -185,7 +177,6 @@ impl CheckServicesConfig {
             wrapping_key_id: required(get, "WRAPPING_KEY_ID")?,
             bus: required(get, "BUS_NAME")?,
             period: period(get)?,
-            callback_mode: callback_mode(get)?,
             tenants_per_invocation: number(get, "TENANTS_PER_INVOCATION", 2_500, 1..=100_000)?,
             spread_percent: u8::try_from(number(get, "SPREAD_PERCENT", 20, 0..=50)?).unwrap_or(50),
             metrics: metrics(get),
@@ -256,9 +247,14 @@ fn metrics(get: Lookup) -> Metrics {
     Metrics { namespace: get("METRICS_NAMESPACE") }
 }
 
+/// Host names and the like, in lower case.
 fn list(get: Lookup, variable: &str) -> Vec<String> {
+    items(get, variable).iter().map(|item| item.to_ascii_lowercase()).collect()
+}
+
+fn items(get: Lookup, variable: &str) -> Vec<String> {
     let text = get(variable).unwrap_or_default();
-    text.split(',').map(|item| item.trim().to_ascii_lowercase()).filter(|item| !item.is_empty()).collect()
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(ToOwned::to_owned).collect()
 }
 
 fn allow_loopback(get: Lookup) -> Result<bool, ConfigError> {
@@ -266,14 +262,6 @@ fn allow_loopback(get: Lookup) -> Result<bool, ConfigError> {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
         Some(_) => Err(error("ALLOW_LOOPBACK", "must be true or false")),
-    }
-}
-
-fn callback_mode(get: Lookup) -> Result<CallbackMode, ConfigError> {
-    match get("CALLBACK_MODE").as_deref() {
-        None | Some("every-tick") => Ok(CallbackMode::EveryTick),
-        Some("on-change") => Ok(CallbackMode::OnChange),
-        Some(_) => Err(error("CALLBACK_MODE", "must be every-tick or on-change")),
     }
 }
 
@@ -291,9 +279,20 @@ fn policy(get: Lookup, backend_url: &str, triggers: &TriggerRule) -> Result<Poli
     Ok(if allow_loopback(get)? { policy.allow_loopback() } else { policy })
 }
 
-fn canary(get: Lookup, policy: &Policy) -> Result<Option<Check>, ConfigError> {
-    let url = get("CANARY_URL").map(|text| policy.target(&text)).transpose();
-    Ok(url.map_err(|refusal| error("CANARY_URL", refusal.to_string()))?.map(Check::get))
+/// How many control endpoints there may be.
+const MAX_CONTROLS: usize = 10;
+
+fn controls(get: Lookup, policy: &Policy) -> Result<Vec<Check>, ConfigError> {
+    const NAME: &str = "CONTROL_URLS";
+    let urls = items(get, NAME);
+    if urls.len() > MAX_CONTROLS {
+        return Err(error(NAME, format!("may hold {MAX_CONTROLS} URLs at most")));
+    }
+    let control = |url: &String| {
+        let url = policy.target(url).map_err(|refusal| error(NAME, refusal.to_string()))?;
+        Ok(Check { timeout_ms: CONTROL_TIMEOUT_MS, ..Check::get(url) })
+    };
+    urls.iter().map(control).collect()
 }
 
 fn handoffs(get: Lookup) -> Result<HandoffRule, ConfigError> {
@@ -382,23 +381,16 @@ mod tests {
     }
 
     #[test]
-    fn the_app_is_told_at_every_tick_unless_asked_otherwise() {
-        let read = |mode| check_services("CALLBACK_MODE", mode).map(|config| config.callback_mode);
-        assert_eq!(read(""), Ok(CallbackMode::EveryTick));
-        assert_eq!(read("every-tick"), Ok(CallbackMode::EveryTick));
-        assert_eq!(read("on-change"), Ok(CallbackMode::OnChange));
-        for bad in ["never", "On-Change", "onchange", "true"] {
-            assert_eq!(read(bad).unwrap_err().variable, "CALLBACK_MODE", "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_canary_is_optional_and_under_the_rule_of_every_target() {
-        let read = |canary| check_services("CANARY_URL", canary).map(|config| config.canary);
-        assert_eq!(read(""), Ok(None));
-        assert_eq!(read("https://canary.example/").unwrap().unwrap().url.as_str(), "https://canary.example/");
-        for bad in ["canary.example", "http://169.254.169.254/", "https://backend.example/"] {
-            assert_eq!(read(bad).unwrap_err().variable, "CANARY_URL", "{bad}");
+    fn control_endpoints_are_under_the_rule_of_every_target() {
+        let read = |urls| check_services("CONTROL_URLS", urls).map(|config| config.controls);
+        assert_eq!(read(""), Ok(vec![]));
+        let two = read("https://control.example/, https://other.example/Case").unwrap();
+        let urls: Vec<_> = two.iter().map(|control| control.url.as_str()).collect();
+        assert_eq!(urls, ["https://control.example/", "https://other.example/Case"]);
+        let eleven = ["https://control.example/"; 11].join(",");
+        for bad in ["control.example", "http://169.254.169.254/", "https://backend.example/", &eleven] {
+            let error = check_services("CONTROL_URLS", bad).unwrap_err();
+            assert_eq!(error.variable, "CONTROL_URLS", "{bad}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Custom metrics, six names in all, as CloudWatch embedded metric format: one JSON line on standard output that
+//! Custom metrics, eight names in all, as CloudWatch embedded metric format: one JSON line on standard output that
 //! CloudWatch turns into a metric, without an API call.
 //!
 //! Few on purpose: each name and dimension value costs 0.30 USD a month (list price, 2026), and AWS/Lambda already has
@@ -16,14 +16,18 @@ pub enum Metric {
     Checks(CheckOutcome),
     /// Seconds from the begin of a tick's slot to its first check.
     TickLateness,
-    /// Tenants that an invocation had no time for.
-    TenantsLeftOver,
+    /// Tenants that an invocation had no time to start.
+    TenantsNotStarted,
+    /// Services on which a tick brought no verdict: no attempt ended in time, or none was confirmed.
+    ServicesUnseen,
+    /// Records that are not what their keys say, or that cannot be read.
+    CorruptRecords,
     /// Callbacks by `result`.
     Callbacks(CallbackResult),
     /// Registrations by `result`.
     Registrations(RegistrationResult),
-    /// Verdicts that were held because unrelated hosts failed alike.
-    VerdictsHeld,
+    /// Verdicts that were suppressed because the control endpoints failed too.
+    VerdictsSuppressed,
 }
 
 /// See [`Metric::Checks`].
@@ -76,10 +80,12 @@ impl Metric {
         match self {
             Self::Checks(_) => "Checks",
             Self::TickLateness => "TickLateness",
-            Self::TenantsLeftOver => "TenantsLeftOver",
+            Self::TenantsNotStarted => "TenantsNotStarted",
+            Self::ServicesUnseen => "ServicesUnseen",
+            Self::CorruptRecords => "CorruptRecords",
             Self::Callbacks(_) => "Callbacks",
             Self::Registrations(_) => "Registrations",
-            Self::VerdictsHeld => "VerdictsHeld",
+            Self::VerdictsSuppressed => "VerdictsSuppressed",
         }
     }
 
@@ -100,7 +106,11 @@ impl Metric {
             Self::Callbacks(CallbackResult::Failed) | Self::Registrations(RegistrationResult::Failed) => {
                 Some(("result", "failed"))
             }
-            Self::TickLateness | Self::TenantsLeftOver | Self::VerdictsHeld => None,
+            Self::TickLateness
+            | Self::TenantsNotStarted
+            | Self::ServicesUnseen
+            | Self::CorruptRecords
+            | Self::VerdictsSuppressed => None,
         }
     }
 }

@@ -17,13 +17,13 @@ pub mod address;
 mod certificates;
 mod connection;
 pub mod http;
+mod limiter;
 mod resolver;
 pub mod special_purpose;
-mod turns;
 
 pub use address::{Policy, Refusal, TargetUrl};
 pub use http::{HttpProbe, Limits, Network, SetupError};
-pub use turns::Share;
+pub use limiter::{AttemptKind, ConnectionLimits, TenantQuota};
 
 /// How one service is checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -297,8 +297,13 @@ impl Observation {
 
 /// The ability to try a service once.
 pub trait Probe: Send + Sync {
-    /// One attempt on a fresh connection, on behalf of `share`. Never fails: what goes wrong is in the observation.
-    fn probe(&self, check: &Check, share: &Share) -> impl Future<Output = Observation> + Send;
+    /// One attempt on fresh connections, which count against `quota`. Never fails: what goes wrong is in the observation.
+    fn probe(
+        &self,
+        check: &Check,
+        quota: &TenantQuota,
+        kind: AttemptKind,
+    ) -> impl Future<Output = Observation> + Send;
 }
 
 #[cfg(test)]

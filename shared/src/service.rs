@@ -204,10 +204,14 @@ pub struct Thresholds {
 }
 
 impl Thresholds {
-    /// Whether one check decides either way, so that nothing need be remembered.
+    /// One check decides either way.
+    pub const EACH_CHECK: Self =
+        Self { down_after: DownAfter { failed: 1, of: 1 }, alive_after: AliveAfter(1) };
+
+    /// Whether earlier checks count beside the present one. Independent of what the default is.
     #[must_use]
-    pub fn is_default(&self) -> bool {
-        *self == Self::default()
+    pub fn needs_history(&self) -> bool {
+        *self != Self::EACH_CHECK
     }
 }
 
@@ -308,7 +312,7 @@ mod tests {
         assert_eq!(stored, r#"{"downAfter":"2/3","aliveAfter":2}"#);
         assert_eq!(serde_json::from_str::<Thresholds>(&stored).unwrap(), asked);
         assert!(serde_json::from_str::<Thresholds>(r#"{"downAfter":"9/9"}"#).is_err());
-        assert!(serde_json::from_str::<Thresholds>("{}").unwrap().is_default());
+        assert!(!serde_json::from_str::<Thresholds>("{}").unwrap().needs_history());
     }
 
     #[test]

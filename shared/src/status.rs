@@ -1,10 +1,8 @@
-//! What a tick makes of its observations. Pure and total: (state, observations) -> (state, transitions).
-//!
-//! [`hold`] decides whether a failure is evidence at all.
+//! What a tick makes of its findings. Pure and total: (state, findings) -> (state, transitions).
 //!
 //! Deliberately absent: errors (a check that fails is data), time (the observation says when), and storage.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,9 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::ServiceId;
 use crate::probe::Observation;
 use crate::service::{Activity, LONGEST_MEMORY, Service, Thresholds};
-use crate::tick::Tick;
-
-pub mod hold;
+use crate::tick::{Period, Tick};
 
 /// What a Jira user sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -26,25 +22,70 @@ pub enum Status {
     Down,
     /// Not checked, by the owner's wish.
     Paused,
-    /// Nothing is known yet: no check, or no failure that counts.
+    /// Nothing is known: no check yet, no failure that counts, or not checked for several ticks.
     Unknown,
 }
 
-/// A service's status and when it began.
+/// What a tick found out about one service. A service without a finding is unseen: no attempt ended in time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// The service answered as expected, or its failure is confirmed.
+    Verdict(Observation),
+    /// The first attempt failed, and there was no time to confirm that.
+    Unconfirmed(Observation),
+    /// The failure is confirmed, but the network of this backend is down: it says nothing about the service.
+    Suppressed(Observation),
+}
+
+impl Finding {
+    /// What the last attempt saw.
+    #[must_use]
+    pub fn observation(&self) -> &Observation {
+        match self {
+            Self::Verdict(seen) | Self::Unconfirmed(seen) | Self::Suppressed(seen) => seen,
+        }
+    }
+}
+
+/// How a failed first attempt is confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Since {
+pub enum Confirmation {
+    /// Not at all: the service is known to be down.
+    NotNeeded,
+    /// By the tick before, whose first attempt failed too and could not be confirmed in time.
+    Carried,
+    /// By further attempts in this tick.
+    Attempts,
+}
+
+/// A service's status, when it began, and what the next ticks need to know of the last ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceStatus {
     /// The status.
     pub status: Status,
     /// When it began.
     pub since: Timestamp,
-    /// The last checks, for thresholds; empty for a service that has the default ones.
+    /// When the service that was observed was registered. Another one with the same URL is another service.
+    pub created_at: Timestamp,
+    /// The last checks, for thresholds; empty for a service that needs no history.
     pub history: History,
-    /// How many of its failures were doubted since the service last answered: [`hold`] bounds them.
-    pub held: u8,
+    /// For how many ticks in a row its verdict was suppressed.
+    pub suppressed: u8,
+    /// How many ticks in a row brought no verdict: no attempt, or one that was not confirmed.
+    pub unseen: u8,
+    /// The tick whose first attempt failed without being confirmed.
+    pub unconfirmed_at: Option<Tick>,
 }
 
-/// The last [`LONGEST_MEMORY`] checks of a service: the newest in the lowest bit, set when it failed. A tick that
-/// brought no evidence leaves no trace.
+/// A verdict is suppressed for at most so many ticks in a row; then it counts, whatever the control endpoints say. An hour
+/// at the default period: an outage of ours is over by then, or an operator must have a look.
+pub const MAX_SUPPRESSED: u8 = 12;
+
+/// After so many ticks in a row without a verdict `ALIVE` is not known any more. `DOWN` stays.
+pub const MAX_UNSEEN: u8 = 3;
+
+/// The last [`LONGEST_MEMORY`] checks of a service: the newest in the lowest bit, set when it failed. A tick without a
+/// verdict leaves no trace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct History(u8);
 
@@ -90,7 +131,7 @@ pub struct Transition {
     pub to: Status,
     /// When it was observed.
     pub at: Timestamp,
-    /// A failure class, or `ok`, `paused`, `resumed`.
+    /// A failure class, or `ok`, `paused`, `resumed`, `not-checked`.
     pub reason: String,
 }
 
@@ -106,60 +147,86 @@ pub struct State {
     /// Every transition up to this tick has been accepted by the Forge app.
     pub acked_tick: Option<Tick>,
     /// Status per service.
-    pub services: BTreeMap<ServiceId, Since>,
+    pub services: BTreeMap<ServiceId, ServiceStatus>,
     /// Transitions later than `acked_tick`, oldest first, at most [`MAX_TRANSITIONS`].
     pub transitions: Vec<Transition>,
     /// How many older transitions were dropped for want of room since `acked_tick`.
     pub transitions_dropped: u32,
-    /// Before this tick the app expects no report unless something changes; `None`: it expects one at every tick.
-    pub quiet_until: Option<Tick>,
 }
 
 /// The status that a service has before its first tick: what registration saw, also of one that is paused since. One failed
 /// attempt is no proof, so it gives `UNKNOWN`, never `DOWN`.
 #[must_use]
-pub fn initial(service: &Service) -> Since {
+pub fn initial(service: &Service) -> ServiceStatus {
     let alive = service.first.as_ref().filter(|first| first.is_alive());
     let (status, since) = match alive {
         Some(first) => (Status::Alive, no_earlier(first.checked_at, service)),
         None => (Status::Unknown, service.created_at),
     };
-    Since { status, since, history: History::default(), held: 0 }
+    fresh(service, status, since)
 }
 
-/// The moment, or when the service was registered if that is later: what is older says nothing about it (see [`current`]).
+/// A status that remembers nothing.
+fn fresh(service: &Service, status: Status, since: Timestamp) -> ServiceStatus {
+    ServiceStatus {
+        status,
+        since,
+        created_at: service.created_at,
+        history: History::default(),
+        suppressed: 0,
+        unseen: 0,
+        unconfirmed_at: None,
+    }
+}
+
+/// The moment, or when the service was registered if that is later.
 fn no_earlier(moment: Timestamp, service: &Service) -> Timestamp {
     moment.max(service.created_at)
 }
 
-/// Whether a failure must be confirmed by further attempts before it may count: everything but a service that is
-/// known to be down. With thresholds of its own every failure counts, so every one is confirmed.
+/// How a failed first attempt at `tick` is confirmed. With thresholds of its own every failure counts, so every one is
+/// confirmed, also that of a service that is down.
 #[must_use]
-pub fn needs_confirmation(state: &State, service: &Service) -> bool {
-    current(state, service).status != Status::Down || !service.thresholds.is_default()
+pub fn confirmation(state: &State, service: &Service, tick: Tick, period: Period) -> Confirmation {
+    let before = current(state, service);
+    if before.status == Status::Down && !service.thresholds.needs_history() {
+        Confirmation::NotNeeded
+    } else if service.activity == Activity::Active && is_carried(before, tick, period) {
+        Confirmation::Carried
+    } else {
+        Confirmation::Attempts
+    }
 }
 
-/// The status a service has in `state`. What began before the service was registered is of an earlier registration of the
-/// same URL, removed since, and counts no more.
+/// A carried failure counts at the very next tick and no later.
+fn is_carried(before: ServiceStatus, tick: Tick, period: Period) -> bool {
+    before.unconfirmed_at.is_some_and(|at| at.next(period) == tick)
+}
+
+/// The status a service has in `state`. What was observed of another service with the same URL, removed since, counts for
+/// nothing.
 #[must_use]
-pub fn current(state: &State, service: &Service) -> Since {
-    let stored = state.services.get(&service.id).filter(|stored| stored.since >= service.created_at);
+pub fn current(state: &State, service: &Service) -> ServiceStatus {
+    let stored = state.services.get(&service.id).filter(|stored| stored.created_at == service.created_at);
     stored.copied().unwrap_or_else(|| initial(service))
 }
 
-/// The state after `tick`.
-///
-/// `services` are all services of the tenant that are not pending; a service that is missing there is gone from the
-/// state. `observations` has a confirmed observation per service that was probed; a service without one keeps its
-/// status (a check that could not run is no verdict). A failure of a service in `doubted` is no evidence either: it
-/// changes nothing, and nothing of it is remembered but that it was doubted. Transitions that were acknowledged are dropped.
+/// The services of a tenant at a tick.
+#[derive(Debug, Clone, Copy)]
+pub struct TenantServices<'a> {
+    /// Those that are not pending. One that is neither here nor unreadable is gone from the state.
+    pub services: &'a [Service],
+    /// Those whose records cannot be read: their status stays as it is until somebody has repaired them.
+    pub unreadable: &'a [ServiceId],
+}
+
+/// The state after `tick`. Transitions that were acknowledged are dropped.
 #[must_use]
 pub fn advance(
     state: &State,
     tick: Tick,
-    services: &[Service],
-    observations: &BTreeMap<ServiceId, Observation>,
-    doubted: &BTreeSet<ServiceId>,
+    services: TenantServices<'_>,
+    findings: &BTreeMap<ServiceId, Finding>,
 ) -> State {
     let acknowledged =
         |transition: &Transition| state.acked_tick.is_some_and(|acked| transition.tick <= acked);
@@ -168,10 +235,9 @@ pub fn advance(
     let mut dropped = if transitions.len() < state.transitions.len() { 0 } else { state.transitions_dropped };
 
     let mut next = BTreeMap::new();
-    for service in services {
+    for service in services.services {
         let before = current(state, service);
-        let is_doubted = doubted.contains(&service.id);
-        let (after, reason) = verdict(before, service, observations.get(&service.id), is_doubted, tick);
+        let (after, reason) = verdict(before, service, findings.get(&service.id), tick);
         if after.status != before.status {
             transitions.push(Transition {
                 tick,
@@ -184,6 +250,9 @@ pub fn advance(
         }
         next.insert(service.id.clone(), after);
     }
+    for id in services.unreadable {
+        next.extend(state.services.get(id).map(|kept| (id.clone(), *kept)));
+    }
 
     let excess = transitions.len().saturating_sub(MAX_TRANSITIONS);
     transitions.drain(..excess);
@@ -194,41 +263,66 @@ pub fn advance(
         services: next,
         transitions,
         transitions_dropped: dropped,
-        quiet_until: state.quiet_until,
     }
 }
 
-/// Whether the service's verdict is held: what failed is doubted, and its status says otherwise.
+/// Whether the report says that the service's verdict is suppressed: it failed, and its status says otherwise.
 #[must_use]
-pub fn is_held(after: Since, id: &ServiceId, doubted: &BTreeSet<ServiceId>) -> bool {
-    doubted.contains(id) && matches!(after.status, Status::Alive | Status::Unknown)
+pub fn is_suppressed(after: ServiceStatus, finding: Option<&Finding>) -> bool {
+    matches!(finding, Some(Finding::Suppressed(_))) && matches!(after.status, Status::Alive | Status::Unknown)
 }
 
 /// What a tick makes of one service, and why.
 fn verdict(
-    before: Since,
+    before: ServiceStatus,
     service: &Service,
-    observation: Option<&Observation>,
-    is_doubted: bool,
+    finding: Option<&Finding>,
     tick: Tick,
-) -> (Since, &'static str) {
-    let since = no_earlier(tick.start(), service);
-    let from_tick = |status| Since { status, since, history: History::default(), held: 0 };
+) -> (ServiceStatus, &'static str) {
+    let from_tick = |status| fresh(service, status, no_earlier(tick.start(), service));
     if service.activity == Activity::Paused {
         let paused = if before.status == Status::Paused { before } else { from_tick(Status::Paused) };
         return (paused, "paused");
     }
     // A pause ends as if the service were new; the checks from before it say nothing any more.
     let before = if before.status == Status::Paused { from_tick(Status::Unknown) } else { before };
-    let Some(observation) = observation else { return (before, "resumed") };
-    if is_doubted && !observation.is_alive() {
-        return (Since { held: before.held.saturating_add(1), ..before }, "resumed");
+    match finding {
+        Some(Finding::Verdict(observation)) => judge(before, service, observation),
+        Some(Finding::Suppressed(_)) => {
+            let suppressed = before.suppressed.saturating_add(1);
+            (ServiceStatus { suppressed, unseen: 0, unconfirmed_at: None, ..before }, "resumed")
+        }
+        Some(Finding::Unconfirmed(_)) => without_verdict(before, service, tick, Some(tick)),
+        None => without_verdict(before, service, tick, None),
     }
+}
 
+/// A tick that brought no verdict, with the failure that the next one may confirm.
+fn without_verdict(
+    before: ServiceStatus,
+    service: &Service,
+    tick: Tick,
+    unconfirmed_at: Option<Tick>,
+) -> (ServiceStatus, &'static str) {
+    let after = ServiceStatus { unseen: before.unseen.saturating_add(1), unconfirmed_at, ..before };
+    if after.status == Status::Alive && after.unseen >= MAX_UNSEEN {
+        let since = no_earlier(tick.start(), service);
+        return (ServiceStatus { status: Status::Unknown, since, ..after }, "not-checked");
+    }
+    // Only a pause that ends changes the status here.
+    (after, "resumed")
+}
+
+/// A check that counts.
+fn judge(
+    before: ServiceStatus,
+    service: &Service,
+    observation: &Observation,
+) -> (ServiceStatus, &'static str) {
     let is_down = before.status == Status::Down;
-    // Nothing is remembered under default thresholds. What is down without a memory has failed last.
-    let unremembered = is_down && before.history == History::default();
-    let remembered = if unremembered { History::default().with(true) } else { before.history };
+    // Without a history what is down has failed last.
+    let is_blank = is_down && before.history == History::default();
+    let remembered = if is_blank { History::default().with(true) } else { before.history };
     let history = remembered.with(!observation.is_alive());
     let Thresholds { down_after, alive_after } = service.thresholds;
     let status = match observation.failure {
@@ -239,14 +333,12 @@ fn verdict(
     };
     let changed_at = no_earlier(observation.checked_at, service);
     let since = if status == before.status { before.since } else { changed_at };
-    let history = if service.thresholds.is_default() { History::default() } else { history };
-    // A failure that counts in between does not begin the count anew: no verdict is held for ever by turns.
-    let held = if observation.is_alive() || status != before.status { 0 } else { before.held };
+    let history = if service.thresholds.needs_history() { history } else { History::default() };
     // Only a pause that ends can leave a reason of its own.
     let reason = match observation.failure {
         _ if status == Status::Unknown => "resumed",
         None => "ok",
         Some(failure) => failure.as_str(),
     };
-    (Since { status, since, history, held }, reason)
+    (ServiceStatus { history, ..fresh(service, status, since) }, reason)
 }

@@ -44,6 +44,8 @@ pub struct Registered {
     pub service_count: u32,
     /// Its services.
     pub services: Vec<Service>,
+    /// Services whose records cannot be read.
+    pub unreadable: Vec<ServiceId>,
     /// What the ticks saw so far, for reading only.
     pub state: State,
 }
@@ -169,6 +171,8 @@ pub struct Watched {
     pub tenant: Tenant,
     /// Its services that are not pending.
     pub services: Vec<Service>,
+    /// Services whose records cannot be read: they are skipped, and the others are checked.
+    pub unreadable: Vec<ServiceId>,
     /// What earlier ticks saw.
     pub state: State,
     /// How deliveries fare.
@@ -220,32 +224,36 @@ pub trait Checks: Send + Sync {
         tick: Tick,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Stores how deliveries fare.
+    /// Stores how deliveries fare, if that is still stored as in `found`: a registration or a later tick may have had an
+    /// answer since.
     fn record_deliveries(
         &self,
         tenant: &TenantId,
+        found: Deliveries,
         deliveries: Deliveries,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Marks a tenant `Active` or `Unregistered`.
+    /// Marks a tenant `Active` or `Unregistered`, if nobody has changed or registered it since it was read.
     fn mark(
         &self,
-        tenant: &TenantId,
+        tenant: &Tenant,
         status: TenantStatus,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
 
-    /// Suspends a tenant (`Some`: everything of it expires then) or revives it (`None`).
+    /// Suspends a tenant (`Some`: everything of it expires then) or revives it (`None`), if nobody has changed or
+    /// registered it since it was read.
     fn suspend(
         &self,
-        tenant: &TenantId,
+        tenant: &Tenant,
         services: &[ServiceId],
         expires_at: Option<Timestamp>,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
 
-    /// Stores whether the app has accepted or refused `next`, which is still the tenant's next key or of no interest.
+    /// Stores whether the app has accepted or refused the next key: `next`, if it is stored as in `found`.
     fn record_reception(
         &self,
         tenant: &TenantId,
+        found: &NextKey,
         next: &NextKey,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 

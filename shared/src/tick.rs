@@ -53,6 +53,12 @@ impl Tick {
         Self(Timestamp::from_second(start).unwrap_or(time))
     }
 
+    /// The tick whose start was stored.
+    #[must_use]
+    pub fn from_start(start: Timestamp) -> Self {
+        Self(start)
+    }
+
     /// The start of the slot.
     #[must_use]
     pub fn start(self) -> Timestamp {

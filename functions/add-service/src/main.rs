@@ -30,7 +30,7 @@ async fn main() -> Result<(), Error> {
         store: DynamoStore::new(aws_sdk_dynamodb::Client::new(&aws), config.table),
         deployment_key: DeploymentKey::new(kms.clone(), config.deployment_key_id),
         tenant_keys: WrappingKey::new(kms, config.wrapping_key_id),
-        callbacks: HttpCallbacks::new().inspect_err(cannot_start)?,
+        callbacks: HttpCallbacks::new(SystemClock).inspect_err(cannot_start)?,
         clock: SystemClock,
         nonce: random_nonce,
         metrics: config.metrics,

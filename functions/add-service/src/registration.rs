@@ -14,7 +14,7 @@ use shared::handoff::{Handoff, HandoffError, Purpose};
 use shared::id::{ServiceId, TenantId};
 use shared::key::{KeyError, MakeKey, Sign, TenantKey};
 use shared::metrics::{CallbackResult, Metric, Metrics};
-use shared::probe::{Check, Failure, HttpProbe, Observation, Probe as _, Refusal, Share};
+use shared::probe::{AttemptKind, Check, Failure, HttpProbe, Observation, Probe as _, Refusal, TenantQuota};
 use shared::problem::{FieldError, Problem};
 use shared::service::{Activity, Service};
 use shared::status::{self, Status};
@@ -135,7 +135,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
     }
 
     async fn first_check(&self, (tenant, service): (&TenantId, &ServiceId), check: &Check) -> Observation {
-        let first = self.probe.probe(check, &Share::default()).await;
+        let first = self.probe.probe(check, &TenantQuota::default(), AttemptKind::First).await;
         match first.failure {
             None => {}
             // Somebody pointed us at an address that is not public.

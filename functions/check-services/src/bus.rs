@@ -1,12 +1,17 @@
 //! What goes over our EventBridge bus: ranges of tenants for further invocations, and news for an operator.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use serde::Serialize;
 
-use crate::event::{CHECK_RANGE, Range, SOURCE, STATUS_CHANGED, StatusChanged, VERDICTS_HELD, VerdictsHeld};
+use tokio::sync::Semaphore;
+
+use crate::event::{
+    CHECK_RANGE, Range, SOURCE, STATUS_CHANGED, StatusChanged, VERDICTS_HELD, VerdictsSuppressed,
+};
 
 /// Events that could not be published.
 #[derive(Debug, thiserror::Error)]
@@ -24,10 +29,13 @@ pub trait Publish: Send + Sync {
     /// Hands on all of them, or an error; some may be published twice, which has one effect.
     fn ranges(&self, ranges: &[Range]) -> impl Future<Output = Result<(), BusError>> + Send;
 
-    /// Tells whoever listens that verdicts were held.
-    fn held(&self, held: &VerdictsHeld) -> impl Future<Output = Result<(), BusError>> + Send;
+    /// Announces that verdicts were suppressed.
+    fn suppressed(
+        &self,
+        suppressed: &VerdictsSuppressed,
+    ) -> impl Future<Output = Result<(), BusError>> + Send;
 
-    /// Tells whoever listens which services changed their status.
+    /// Announces which services changed their status.
     fn changes(&self, changes: &[StatusChanged]) -> impl Future<Output = Result<(), BusError>> + Send;
 }
 
@@ -36,16 +44,20 @@ pub trait Publish: Send + Sync {
 pub struct EventBus {
     client: Client,
     name: String,
+    calls: Arc<Semaphore>,
 }
 
 /// EventBridge takes ten entries a call.
 const ENTRIES_PER_CALL: usize = 10;
 
+/// Calls at once, each with a connection: with a bus that hangs there would be one per tenant.
+const CALLS_AT_ONCE: usize = 16;
+
 impl EventBus {
     /// The bus of this name.
     #[must_use]
     pub fn new(client: Client, name: String) -> Self {
-        Self { client, name }
+        Self { client, name, calls: Arc::new(Semaphore::new(CALLS_AT_ONCE)) }
     }
 
     fn entry(&self, detail_type: &str, detail: &impl Serialize) -> PutEventsRequestEntry {
@@ -58,6 +70,8 @@ impl EventBus {
     }
 
     async fn put(&self, entries: &[PutEventsRequestEntry]) -> Result<(), BusError> {
+        // Never closed. Callers bound the wait.
+        let _call = self.calls.acquire().await;
         for batch in entries.chunks(ENTRIES_PER_CALL) {
             let mut left = batch.to_vec();
             for _ in 0..3 {
@@ -89,8 +103,8 @@ impl Publish for EventBus {
         self.put(&entries).await
     }
 
-    async fn held(&self, held: &VerdictsHeld) -> Result<(), BusError> {
-        self.put(&[self.entry(VERDICTS_HELD, held)]).await
+    async fn suppressed(&self, suppressed: &VerdictsSuppressed) -> Result<(), BusError> {
+        self.put(&[self.entry(VERDICTS_HELD, suppressed)]).await
     }
 
     async fn changes(&self, changes: &[StatusChanged]) -> Result<(), BusError> {

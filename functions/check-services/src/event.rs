@@ -12,7 +12,7 @@ use shared::tick::{Period, Tick};
 pub const SOURCE: &str = "forge-health";
 /// `detail-type` of a range that is handed on.
 pub const CHECK_RANGE: &str = "CheckRange";
-/// `detail-type` of the news that verdicts were held. Nothing of ours listens to it.
+/// `detail-type` of suppressed verdicts. Nothing of ours listens to it.
 pub const VERDICTS_HELD: &str = "VerdictsHeld";
 /// `detail-type` of a change of status. Nothing of ours listens to it.
 pub const STATUS_CHANGED: &str = "ServiceStatusChanged";
@@ -54,9 +54,9 @@ pub struct Range {
     pub hop: u8,
 }
 
-/// An invocation held verdicts, because most unrelated hosts failed alike.
+/// An invocation suppressed verdicts, because most control endpoints failed too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct VerdictsHeld {
+pub struct VerdictsSuppressed {
     /// At this tick.
     pub tick: Tick,
     /// How many tenants have such services.

@@ -1,4 +1,4 @@
-//! The schedule's tick: check every active tenant of a range once, tell its app, hand on what there is no time for.
+//! The schedule's tick: check every active tenant of a range once, report to its app, hand on what there is no time for.
 //!
 //! The steps are numbered in docs/architecture.md. One tenant's part is in `tenant_tick`.
 
@@ -10,36 +10,36 @@ use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::LambdaEvent;
 use shared::callback::http::Deliver;
 use shared::clock::{Clock, whole_seconds};
-use shared::config::CallbackMode;
 use shared::id::{ServiceId, TenantId};
 use shared::key::UnwrapKey;
 use shared::metrics::{CallbackResult, CheckOutcome, Metric, Metrics};
 use shared::probe::{Check, Probe};
-use shared::store::{Checks, SUSPENDED_FOR, StoreError};
+use shared::store::{Checks, Committed, SUSPENDED_FOR, StoreError};
 use shared::telemetry::Chain;
-use shared::tenant::TriggerRule;
+use shared::tenant::{Tenant, TriggerRule};
 use shared::tick::{Period, Tick};
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 pub mod bus;
+mod control_endpoints;
 pub mod event;
 mod handover;
 pub mod key_cache;
-mod news;
+mod observe;
 mod tenant_tick;
-mod vantage;
 
-pub use tenant_tick::{Done, Outcome, Told};
+pub use tenant_tick::{Done, Outcome, Reported};
 
 use bus::{BusError, Publish};
-use event::{Event, MAX_HOPS, Range, VerdictsHeld};
+use control_endpoints::ControlEndpoints;
+use event::{Event, MAX_HOPS, Range, VerdictsSuppressed};
 use key_cache::KeyCache;
-use vantage::Vantage;
 
-/// How many tenants are worked on at once. Most of a tenant's time is waiting; memory is bounded by this, not by the number
-/// of tenants: 500 tenants of 50 services peaked at 132 MiB (docs/performance.md). Many, so that those who wait for
-/// endpoints that hang keep nobody from beginning; sockets are bounded where they are opened.
-const TENANTS_AT_ONCE: usize = 512;
+/// How many services are checked at once. Most of a check's time is waiting, so this bounds memory, not connections: those
+/// are bounded where they are opened. Services rather than tenants: a thousand tenants with one endpoint that hangs must not
+/// keep the others from starting.
+const SERVICES_AT_ONCE: usize = 20_000;
 
 /// Between the starts of two tenants: fifty a second. 2,500 tenants take 50 s, which is about what their checks need of
 /// the processor anyway.
@@ -51,6 +51,12 @@ const RESERVE: SignedDuration = SignedDuration::from_secs(45);
 /// Everything has ended this long before the deadline: what has not been seen by then keeps its status, what has not been
 /// delivered is carried by the next tick. Lambda kills what is under way, and with it the warm keys.
 const SETTLING: SignedDuration = SignedDuration::from_secs(5);
+
+/// Tenants that still work so long after their end are left alone: a call to AWS may take ten seconds.
+const OVERTIME: Duration = Duration::from_secs(1);
+
+/// Suspensions and announcements end so long before the deadline.
+const LAST_WORK: SignedDuration = SignedDuration::from_secs(1);
 
 /// Lambda never hands out an event past its deadline; `cargo lambda watch` counts its deadline from 1970.
 const WITHOUT_DEADLINE: SignedDuration = SignedDuration::from_secs(300);
@@ -92,23 +98,25 @@ pub struct Settings {
     pub triggers: TriggerRule,
     /// The length of a tick.
     pub period: Period,
-    /// At which ticks an app is told.
-    pub callback_mode: CallbackMode,
     /// A range with more tenants is cut and handed on.
     pub tenants_per_invocation: usize,
     /// Over how much of the period the starts of tenants may be spread, in percent.
     pub spread_percent: u8,
     /// Waits before the confirming attempts; [`CONFIRM_AFTER`] when deployed.
     pub confirm_after: Vec<Duration>,
-    /// An endpoint that is up whenever our own side is: verdicts are held only when it fails as well. Without one the
-    /// share of failing hosts decides alone.
-    pub canary: Option<Check>,
+    /// Endpoints that answer whenever the network of this backend works: while most of them fail, no service becomes `DOWN`.
+    pub controls: Vec<Check>,
 }
 
 /// What the tenants of one invocation share.
 pub(crate) struct Round<'a, P> {
     tick: Tick,
-    vantage: Vantage<'a, P>,
+    period: Period,
+    probe: &'a P,
+    controls: ControlEndpoints<'a, P>,
+    confirm_after: &'a [Duration],
+    /// One for every service that may be checked at the same time.
+    places: Semaphore,
     /// When everything has ended.
     end: Instant,
 }
@@ -134,8 +142,6 @@ pub struct Summary {
     pub accepted: usize,
     /// Tenants whose update was not accepted or not sent.
     pub not_accepted: usize,
-    /// Tenants that had nothing to be told, so that nothing was sent.
-    pub not_needed: usize,
     /// Those that were not accepted because the app refuses for good.
     pub refused: usize,
     /// Tenants whose app refused their next key, or whose next key is unusable, and whose app accepted the present one.
@@ -144,24 +150,26 @@ pub struct Summary {
     pub alive: usize,
     /// Checks that did not.
     pub not_alive: usize,
-    /// Tenants that there was no time for.
-    pub left_over: usize,
+    /// Tenants that there was no time to start.
+    pub not_started: usize,
     /// Tenants that another invocation had, or that had nothing to do.
-    pub passed_over: usize,
-    /// Tenants for which the store failed.
+    pub skipped: usize,
+    /// Tenants for which the store failed, or that did not end in time.
     pub failed: usize,
-    /// Tenants with unusable records.
-    pub poisoned: usize,
+    /// Tenants and services with unusable records.
+    pub corrupt: usize,
     /// Services that were checked.
     pub services: usize,
-    /// Services whose verdict was held.
-    pub held: usize,
+    /// Services whose verdict was suppressed.
+    pub suppressed: usize,
     /// Tenants that have such services.
-    pub tenants_held: usize,
+    pub tenants_suppressed: usize,
+    /// Services on which this tick brought no verdict.
+    pub unseen: usize,
     /// Ranges that were handed on.
     pub handed_on: usize,
-    /// Tenants that gave no hope any more.
-    hopeless: Vec<(TenantId, Vec<ServiceId>)>,
+    /// Tenants to suspend, with their services.
+    unreachable: Vec<(Tenant, Vec<ServiceId>)>,
 }
 
 impl<S, U, K, P, B, C> CheckServices<S, U, K, P, B, C>
@@ -203,8 +211,7 @@ where
         }
 
         let mut summary = self.check_all(&range, &ids, deadline).await?;
-        self.suspend_hopeless(&mut summary).await;
-        self.report_held(range.tick, &summary).await;
+        // First what takes no call.
         self.count(&summary, lateness_s);
         tracing::info!(
             tick = %range.tick,
@@ -212,14 +219,23 @@ where
             tenants = ids.len(),
             tenants.accepted = summary.accepted,
             tenants.not_accepted = summary.not_accepted,
-            tenants.not_needed = summary.not_needed,
+            tenants.not_started = summary.not_started,
             tenants.failed = summary.failed,
-            tenants.poisoned = summary.poisoned,
+            records.corrupt = summary.corrupt,
             services = summary.services,
-            services.held = summary.held,
+            services.suppressed = summary.suppressed,
+            services.unseen = summary.unseen,
             ranges = summary.handed_on,
             "tick done"
         );
+        let last_work = async {
+            self.announce_suppression(range.tick, &summary).await;
+            self.suspend_unreachable(&summary).await;
+        };
+        if timeout_at(self.time_left(deadline, LAST_WORK), last_work).await.is_err() {
+            tracing::error!(tick = %range.tick, "out of time for suspensions; the next tick makes up for them");
+        }
+        summary.unreachable.clear();
         if summary.failed > 0 { Err(Failed::Tenants(summary.failed)) } else { Ok(summary) }
     }
 
@@ -229,28 +245,40 @@ where
         ids: &[TenantId],
         deadline: Timestamp,
     ) -> Result<Summary, Failed> {
-        let time_left = |reserve: SignedDuration| {
-            let left = deadline.duration_since(self.clock.now()) - reserve;
-            Instant::now() + Duration::try_from(left).unwrap_or_default()
-        };
-        let (last_start, end) = (time_left(RESERVE), time_left(SETTLING));
+        let (last_start, end) = (self.time_left(deadline, RESERVE), self.time_left(deadline, SETTLING));
         let closing = tokio::time::sleep_until(last_start);
-        tokio::pin!(closing);
-        let vantage = Vantage::new(&self.probe, self.settings.canary.as_ref(), ids.len());
-        let round = Round { tick: range.tick, vantage, end };
+        let ending = tokio::time::sleep_until(end + OVERTIME);
+        tokio::pin!(closing, ending);
+        let round = Round {
+            tick: range.tick,
+            period: self.settings.period,
+            probe: &self.probe,
+            controls: ControlEndpoints::new(&self.probe, &self.settings.controls),
+            confirm_after: &self.settings.confirm_after,
+            places: Semaphore::new(SERVICES_AT_ONCE),
+            end,
+        };
         let pause = self.settings.pause_between_starts(ids.len());
         let mut next_start = Instant::now();
         let mut waiting = ids.iter();
         let mut running = FuturesUnordered::new();
         let (mut summary, mut handed_on) = (Summary::default(), Ok(0));
-        loop {
-            let is_full = running.len() >= TENANTS_AT_ONCE;
+        while !(running.is_empty() && waiting.as_slice().is_empty()) {
+            let is_full = round.places.available_permits() == 0;
             tokio::select! {
                 biased;
+                // Whatever hangs, the round is reported before Lambda ends it.
+                () = &mut ending => {
+                    if !running.is_empty() {
+                        tracing::error!(tick = %range.tick, tenants = running.len(), "out of time; tenants are left in the middle of their tick");
+                    }
+                    summary.failed += running.len();
+                    break;
+                }
                 // The rest is handed on at once, not after the last of those that are under way.
                 () = &mut closing, if !waiting.as_slice().is_empty() => {
                     let left = waiting.as_slice();
-                    summary.left_over = left.len();
+                    summary.not_started = left.len();
                     handed_on = self.hand_on_rest(range, ids, ids.len() - left.len()).await;
                     waiting = [].iter();
                 }
@@ -261,7 +289,6 @@ where
                     next_start += pause;
                 }
                 Some((id, outcome)) = running.next() => summary = summary.with(id, outcome),
-                else => break,
             }
         }
         handed_on.map(|handed_on| Summary { handed_on, ..summary })
@@ -284,12 +311,20 @@ where
         Ok(1)
     }
 
+    /// The moment that lies `reserve` before the deadline.
+    fn time_left(&self, deadline: Timestamp, reserve: SignedDuration) -> Instant {
+        let left = deadline.duration_since(self.clock.now()) - reserve;
+        Instant::now() + Duration::try_from(left).unwrap_or_default()
+    }
+
     fn count(&self, summary: &Summary, lateness_s: i64) {
         let now = self.clock.now();
         for (metric, value) in [
             (Metric::TickLateness, usize::try_from(lateness_s).unwrap_or(0)),
-            (Metric::TenantsLeftOver, summary.left_over),
-            (Metric::VerdictsHeld, summary.held),
+            (Metric::TenantsNotStarted, summary.not_started),
+            (Metric::VerdictsSuppressed, summary.suppressed),
+            (Metric::ServicesUnseen, summary.unseen),
+            (Metric::CorruptRecords, summary.corrupt),
             (Metric::Checks(CheckOutcome::Alive), summary.alive),
             (Metric::Checks(CheckOutcome::Down), summary.not_alive),
             (Metric::Callbacks(CallbackResult::Accepted), summary.accepted),
@@ -300,35 +335,39 @@ where
         }
     }
 
-    /// Held verdicts are somebody's business: ours.
-    async fn report_held(&self, tick: Tick, summary: &Summary) {
-        if summary.held == 0 {
+    /// Suppressed verdicts are the operator's business.
+    async fn announce_suppression(&self, tick: Tick, summary: &Summary) {
+        if summary.suppressed == 0 {
             return;
         }
-        let held = VerdictsHeld { tick, tenants: summary.tenants_held, services: summary.held };
+        let suppressed =
+            VerdictsSuppressed { tick, tenants: summary.tenants_suppressed, services: summary.suppressed };
         tracing::error!(
             %tick,
-            tenants = held.tenants,
-            services = held.services,
-            "verdicts held: most unrelated hosts fail alike, so the fault is probably ours"
+            tenants = suppressed.tenants,
+            services = suppressed.services,
+            "verdicts suppressed: most control endpoints fail too, so the network of this backend is down"
         );
         // Best effort: the log line has it too, and the tick is done.
-        if let Err(error) = self.bus.held(&held).await {
-            tracing::error!(%tick, error = %Chain(&error), "held verdicts could not be announced");
+        if let Err(error) = self.bus.suppressed(&suppressed).await {
+            tracing::error!(%tick, error = %Chain(&error), "suppressed verdicts could not be announced");
         }
     }
 
-    async fn suspend_hopeless(&self, summary: &mut Summary) {
-        let hopeless = std::mem::take(&mut summary.hopeless);
-        if summary.has_shared_fault() && !hopeless.is_empty() {
-            tracing::warn!(tenants = hopeless.len(), "not suspended: too many tenants fail alike");
+    async fn suspend_unreachable(&self, summary: &Summary) {
+        if summary.has_shared_fault() && !summary.unreachable.is_empty() {
+            let tenants = summary.unreachable.len();
+            tracing::warn!(tenants, "not suspended: too many tenants fail alike");
             return;
         }
-        for (id, services) in hopeless {
-            let expires_at = whole_seconds(self.clock.now()) + SUSPENDED_FOR;
-            match self.store.suspend(&id, &services, Some(expires_at)).await {
-                Ok(()) => {
+        for (tenant, services) in &summary.unreachable {
+            let (id, expires_at) = (tenant.id(), whole_seconds(self.clock.now()) + SUSPENDED_FOR);
+            match self.store.suspend(tenant, services, Some(expires_at)).await {
+                Ok(Committed::Yes) => {
                     tracing::warn!(tenant.id = %id, "tenant suspended: its app has not answered for long");
+                }
+                Ok(Committed::Overtaken) => {
+                    tracing::info!(tenant.id = %id, "tenant not suspended: it has changed since it was read");
                 }
                 Err(error) => {
                     tracing::error!(tenant.id = %id, error = %Chain(&error), "tenant could not be suspended");
@@ -351,8 +390,7 @@ impl Settings {
 
 impl Summary {
     fn has_shared_fault(&self) -> bool {
-        // Who had nothing to be told is well: the app has accepted what was sent last.
-        let done = self.accepted + self.not_accepted + self.not_needed;
+        let done = self.accepted + self.not_accepted;
         done >= SHARED_FAULT_TENANTS && self.not_accepted * 100 > done * SHARED_FAULT_PERCENT
     }
 
@@ -362,24 +400,25 @@ impl Summary {
                 self.services += done.services;
                 self.alive += done.alive;
                 self.not_alive += done.not_alive;
-                self.held += done.held;
-                self.tenants_held += usize::from(done.held > 0);
+                self.suppressed += done.suppressed;
+                self.tenants_suppressed += usize::from(done.suppressed > 0);
+                self.unseen += done.unseen;
+                self.corrupt += done.unreadable;
                 self.next_key_refused += usize::from(done.next_key_refused);
-                match done.told {
-                    Told::Answered(answer) if answer.is_acceptance() => self.accepted += 1,
-                    Told::Answered(answer) => {
+                match done.reported {
+                    Reported::Answered(answer) if answer.is_acceptance() => self.accepted += 1,
+                    Reported::Answered(answer) => {
                         self.not_accepted += 1;
                         self.refused += usize::from(answer.is_refusal());
                     }
-                    Told::NotSent => self.not_accepted += 1,
-                    Told::NotNeeded => self.not_needed += 1,
+                    Reported::NotSent => self.not_accepted += 1,
                 }
-                self.hopeless.extend(done.give_up.map(|services| (id.clone(), services)));
+                self.unreachable.extend(done.unreachable.map(|unreachable| *unreachable));
             }
-            Ok(Outcome::Overtaken | Outcome::Nothing) => self.passed_over += 1,
+            Ok(Outcome::Overtaken | Outcome::Nothing) => self.skipped += 1,
             Err(error @ StoreError::Poisoned(_)) => {
-                tracing::error!(tenant.id = %id, error = %Chain(&error), "tenant passed over");
-                self.poisoned += 1;
+                tracing::error!(tenant.id = %id, error = %Chain(&error), "tenant skipped");
+                self.corrupt += 1;
             }
             Err(error) => {
                 tracing::error!(tenant.id = %id, error = %Chain(&error), "tenant could not be checked");
@@ -400,11 +439,10 @@ mod tests {
             issuer: String::new(),
             triggers: TriggerRule { hosts: vec![], allow_loopback: false },
             period: Period::from_minutes(minutes).unwrap(),
-            callback_mode: CallbackMode::EveryTick,
             tenants_per_invocation: 2_500,
             spread_percent,
             confirm_after: vec![],
-            canary: None,
+            controls: vec![],
         };
         let millis = |minutes, spread_percent, tenants| {
             settings(minutes, spread_percent).pause_between_starts(tenants).as_millis()
@@ -418,17 +456,11 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_shared_when_more_than_a_fifth_of_all_tenants_have_it_also_of_those_with_nothing_to_hear() {
-        for (accepted, not_accepted, not_needed, is_shared) in [
-            (0, 4, 0, false),
-            (0, 5, 0, true),
-            (4, 1, 0, false),
-            (3, 2, 0, true),
-            // Who fails is told at every tick, who is well once an hour.
-            (1, 10, 39, false),
-            (1, 10, 38, true),
-        ] {
-            let summary = Summary { accepted, not_accepted, not_needed, ..Summary::default() };
+    fn a_fault_is_shared_when_more_than_a_fifth_of_all_tenants_have_it() {
+        for (accepted, not_accepted, is_shared) in
+            [(0, 4, false), (0, 5, true), (4, 1, false), (3, 2, true), (40, 10, false), (39, 10, true)]
+        {
+            let summary = Summary { accepted, not_accepted, ..Summary::default() };
             assert_eq!(summary.has_shared_fault(), is_shared, "{summary:?}");
         }
     }

@@ -20,7 +20,7 @@ async fn main() -> Result<(), Error> {
     let check_services = CheckServices {
         store: DynamoStore::new(aws_sdk_dynamodb::Client::new(&aws), config.table),
         keys: KeyCache::new(WrappingKey::new(aws_sdk_kms::Client::new(&aws), config.wrapping_key_id)),
-        callbacks: HttpCallbacks::new().inspect_err(cannot_start)?,
+        callbacks: HttpCallbacks::new(SystemClock).inspect_err(cannot_start)?,
         probe: HttpProbe::new(config.policy, Limits::default(), SystemClock).inspect_err(cannot_start)?,
         bus: EventBus::new(aws_sdk_eventbridge::Client::new(&aws), config.bus),
         clock: SystemClock,
@@ -29,11 +29,10 @@ async fn main() -> Result<(), Error> {
             issuer: config.backend_url,
             triggers: config.triggers,
             period: config.period,
-            callback_mode: config.callback_mode,
             tenants_per_invocation: config.tenants_per_invocation,
             spread_percent: config.spread_percent,
             confirm_after: CONFIRM_AFTER.to_vec(),
-            canary: config.canary,
+            controls: config.controls,
         },
     };
     run(service_fn(async |event| check_services.invoke(event).await)).await

@@ -2,12 +2,9 @@
 //!
 //! A kill at any instant is safe: what was not committed is done by the next tick, what was not sent is carried by it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use futures::future::{join, ready};
-use futures::stream;
+use futures::future::join;
 use jiff::{SignedDuration, Timestamp};
 use shared::callback::http::{Deliver, Patience, deliver};
 use shared::callback::message::{Update, UpdatedService, VERSION};
@@ -16,33 +13,25 @@ use shared::callback::{Answer, Code};
 use shared::clock::{Clock, whole_seconds};
 use shared::id::{ServiceId, TenantId};
 use shared::key::{KeyError, TenantKey, UnwrapKey};
-use shared::probe::{Observation, Probe, Share};
-use shared::service::{Activity, Service};
-use shared::status::hold::Around;
-use shared::status::{self, State, Status};
+use shared::probe::Probe;
+use shared::status::{self, Finding, State, TenantServices};
 use shared::store::{Checks, Committed, Deliveries, StoreError, Watched};
 use shared::telemetry::Chain;
 use shared::tenant::{NextKey, Tenant, TenantStatus};
-use shared::tick::Tick;
+use shared::tick::{Period, Tick};
 use tokio::time::{Instant, timeout_at};
 
 use crate::bus::Publish;
 use crate::event::StatusChanged;
 use crate::handover::{self, Failure, Verdict};
-use crate::news;
-use crate::vantage::Vantage;
+use crate::observe::{Findings, observe_all};
 use crate::{CheckServices, Round};
 
-/// How many services of one tenant are under way at once. No tenant gets more sockets (`probe::turns`), so more would only
-/// take memory.
-const SERVICES_AT_ONCE: usize = 24;
-
-/// How long a tenant's services are probed at most: what fifty services on one host that hangs take, which are asked 16 at
-/// once, each three times for ten seconds. What was not seen by then keeps its status.
-const PROBING_TIME: Duration = Duration::from_mins(2);
-
-/// How much of a tenant's time is kept for committing and telling.
+/// How much of a tenant's time is kept for committing and for the report.
 const CALLBACK_TIME: Duration = Duration::from_secs(15);
+
+/// How much of that is kept for storing what the response changes.
+const SETTLING_TIME: Duration = Duration::from_secs(2);
 
 /// A suspended tenant has one tick in so long.
 const SUSPENDED_CYCLE: SignedDuration = SignedDuration::from_hours(24);
@@ -66,43 +55,45 @@ pub enum Outcome {
 /// A tenant whose tick is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
-    /// What the app was told.
-    pub told: Told,
+    /// The app's response to the report.
+    pub reported: Reported,
     /// Checks that found a service alive.
     pub alive: usize,
     /// Checks that did not.
     pub not_alive: usize,
     /// All services.
     pub services: usize,
-    /// Services whose verdict is held.
-    pub held: usize,
+    /// Services whose verdict is suppressed.
+    pub suppressed: usize,
+    /// Services on which this tick brought no verdict.
+    pub unseen: usize,
+    /// Services whose records cannot be read.
+    pub unreadable: usize,
     /// Whether the app refused the tenant's next key, or that is unusable, and accepted the present one.
     pub next_key_refused: bool,
-    /// Whether the tenant has failed for so long that it is to be suspended, with its services.
-    pub give_up: Option<Vec<ServiceId>>,
+    /// A tenant that is to be suspended, since it has failed for so long, with its services.
+    pub unreachable: Option<Box<(Tenant, Vec<ServiceId>)>>,
 }
 
-/// Whether an app was told of a tick.
+/// Whether an app got the report of a tick.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
-    /// The update was sent.
+pub enum Reported {
+    /// It was sent.
     Answered(Answer),
-    /// It could not be signed or may not be sent. The next tick carries it.
+    /// It could not be signed, may not be sent, or there was no time. The next tick carries it.
     NotSent,
-    /// There was nothing to tell.
-    NotNeeded,
 }
 
-/// What became of an update that was due.
+/// What became of a report.
 struct Sent {
-    told: Told,
+    reported: Reported,
     next_key_refused: bool,
-    give_up: Option<Vec<ServiceId>>,
+    is_unreachable: bool,
 }
 
 impl Sent {
-    fn nothing(told: Told) -> Self {
-        Self { told, next_key_refused: false, give_up: None }
+    fn nothing() -> Self {
+        Self { reported: Reported::NotSent, next_key_refused: false, is_unreachable: false }
     }
 }
 
@@ -114,23 +105,25 @@ struct Delivered {
     verdict: Verdict,
 }
 
-/// What a tick saw of one tenant's services.
-#[derive(Default)]
-struct Seen {
-    /// Per service that was checked.
-    observations: BTreeMap<ServiceId, Observation>,
-    /// Services whose failure is no evidence: most unrelated hosts failed with it.
-    doubted: BTreeSet<ServiceId>,
+/// How many services a tick saw in which way.
+#[derive(Clone, Copy)]
+struct Counts {
+    alive: usize,
+    not_alive: usize,
+    suppressed: usize,
+    unseen: usize,
 }
 
-impl Seen {
-    fn not_alive(&self) -> usize {
-        self.observations.values().filter(|observation| !observation.is_alive()).count()
-    }
-
-    /// Services whose verdict is held in `state`.
-    fn held(&self, state: &State) -> usize {
-        state.services.iter().filter(|(id, since)| status::is_held(**since, id, &self.doubted)).count()
+impl Counts {
+    fn of(findings: &Findings, state: &State) -> Self {
+        let alive = findings.values().filter(|finding| finding.observation().is_alive()).count();
+        let is_suppressed = |finding: &&Finding| matches!(finding, Finding::Suppressed(_));
+        Self {
+            alive,
+            not_alive: findings.len() - alive,
+            suppressed: findings.values().filter(is_suppressed).count(),
+            unseen: state.services.values().filter(|status| status.unseen > 0).count(),
+        }
     }
 }
 
@@ -159,124 +152,41 @@ where
             return Ok(Outcome::Nothing);
         }
 
-        let seen = if suspended {
-            Seen::default()
+        let findings = if suspended {
+            Findings::new()
         } else {
-            let until = (Instant::now() + PROBING_TIME).min(end - CALLBACK_TIME);
-            self.observe_all(id, &watched, &round.vantage, until).await
+            observe_all(round, id, &watched, end - CALLBACK_TIME).await
         };
-        let mut state =
-            status::advance(&watched.state, tick, &watched.services, &seen.observations, &seen.doubted);
-        let (mode, period) = (self.settings.callback_mode, self.settings.period);
-        let is_due = news::is_due(mode, &watched, &state, tick, period);
-        if is_due {
-            state.quiet_until = news::quiet_until(mode, &watched.tenant, tick, period);
-        }
+        let services = TenantServices { services: &watched.services, unreadable: &watched.unreadable };
+        let state = status::advance(&watched.state, tick, services, &findings);
         if self.store.commit(id, watched.state.last_tick, &state).await? == Committed::Overtaken {
             tracing::info!(tenant.id = %id, %tick, "another invocation has this tick");
             return Ok(Outcome::Overtaken);
         }
-        let tell = async {
-            if is_due {
-                return self.send(id, &watched, &state, &seen, tick, end).await;
-            }
-            log_checked(id, tick, &state, &seen, "NOT_NEEDED", 0);
-            Sent::nothing(Told::NotNeeded)
-        };
-        let (sent, ()) = join(tell, self.announce(id, &watched, &state, tick)).await;
-        let not_alive = seen.not_alive();
+        let report = timeout_at(end, self.send(id, &watched, &state, &findings, tick, end));
+        let announce = timeout_at(end, self.announce(id, &watched, &state, tick));
+        let (sent, _) = join(report, announce).await;
+        let sent = sent.unwrap_or_else(|_| {
+            tracing::error!(tenant.id = %id, %tick, "out of time for the report; the next tick carries it");
+            Sent::nothing()
+        });
+        let counts = Counts::of(&findings, &state);
+        let unreachable = sent.is_unreachable.then(|| {
+            let services = watched.services.iter().map(|service| service.id.clone()).collect();
+            Box::new((watched.tenant, services))
+        });
         Ok(Outcome::Done(Done {
-            told: sent.told,
-            alive: seen.observations.len() - not_alive,
-            not_alive,
+            reported: sent.reported,
+            alive: counts.alive,
+            not_alive: counts.not_alive,
             services: state.services.len(),
-            held: seen.held(&state),
+            suppressed: counts.suppressed,
+            // A suspended tenant is not checked on purpose.
+            unseen: if suspended { 0 } else { counts.unseen },
+            unreadable: watched.unreadable.len(),
             next_key_refused: sent.next_key_refused,
-            give_up: sent.give_up,
+            unreachable,
         }))
-    }
-
-    async fn observe_all(
-        &self,
-        id: &TenantId,
-        watched: &Watched,
-        vantage: &Vantage<'_, P>,
-        until: Instant,
-    ) -> Seen {
-        let share = Share::default();
-        let active = watched.services.iter().filter(|service| service.activity == Activity::Active);
-        stream::iter(active)
-            .map(async |service| {
-                // Out of time is no observation, so no verdict.
-                let observation = self.observe(id, &watched.state, service, vantage, &share);
-                let observed = timeout_at(until, observation).await;
-                let (observation, doubted) = observed.ok()?;
-                if let Some(failure) = observation.failure {
-                    tracing::info!(
-                        tenant.id = %id,
-                        service.id = %service.id,
-                        probe.outcome = failure.as_str(),
-                        probe.attempts = observation.attempts,
-                        probe.response_time_ms = observation.response_time_ms,
-                        verdict.doubted = doubted,
-                        "service is not alive"
-                    );
-                }
-                Some((service.id.clone(), observation, doubted))
-            })
-            .buffer_unordered(SERVICES_AT_ONCE)
-            .filter_map(ready)
-            .fold(Seen::default(), async |mut seen, (service, observation, doubted)| {
-                if doubted {
-                    seen.doubted.insert(service.clone());
-                }
-                seen.observations.insert(service, observation);
-                seen
-            })
-            .await
-    }
-
-    /// One check, and whether its failure is doubted. A failure that would change the status is confirmed by further
-    /// attempts, each on a fresh connection and a while later; one that succeeds is the verdict. Only what was alive
-    /// before says anything about our own side.
-    async fn observe(
-        &self,
-        id: &TenantId,
-        state: &State,
-        service: &Service,
-        vantage: &Vantage<'_, P>,
-        share: &Share,
-    ) -> (Observation, bool) {
-        let check = &service.check;
-        let before = status::current(state, service);
-        let was_down = before.status == Status::Down;
-        let is_evidence = before.status == Status::Alive;
-        let number = if is_evidence { vantage.begin(id, check) } else { vantage.here() };
-        let attempt = async || {
-            let observation = self.probe.probe(check, share).await;
-            if is_evidence {
-                vantage.note(number, observation.is_alive());
-            }
-            observation
-        };
-        let confirm = status::needs_confirmation(state, service);
-        let waits: &[Duration] = if confirm { &self.settings.confirm_after } else { &[] };
-        let mut around = Around::default();
-        let mut observation = attempt().await;
-        for (wait, attempts) in waits.iter().zip(2u8..) {
-            if observation.is_alive() {
-                break;
-            }
-            tokio::time::sleep(*wait).await;
-            let is_last = usize::from(attempts) > waits.len();
-            let look_around =
-                async || if is_last && !was_down { vantage.look_around().await } else { around };
-            let attempted;
-            (attempted, around) = join(attempt(), look_around()).await;
-            observation = Observation { attempts, ..attempted };
-        }
-        let doubted = !was_down && !observation.is_alive() && vantage.doubts(number, around, before.held);
-        (observation, doubted)
     }
 
     async fn send(
@@ -284,38 +194,31 @@ where
         id: &TenantId,
         watched: &Watched,
         state: &State,
-        seen: &Seen,
+        findings: &Findings,
         tick: Tick,
         end: Instant,
     ) -> Sent {
         let tenant = &watched.tenant;
         if self.settings.triggers.parse(tenant.trigger_url.as_str()).is_err() {
             tracing::error!(tenant.id = %id, %tick, "the stored trigger is not allowed (any more); nothing is sent there");
-            self.carry(id, watched, state, tick).await;
-            return Sent::nothing(Told::NotSent);
+            return Sent::nothing();
         }
         let now = whole_seconds(self.clock.now());
-        let update = self.update(id, watched, state, seen, tick, now);
+        let update = self.update(id, watched, state, findings, tick, now);
         let Some(delivered) = self.deliver(id, tenant, &update, tick, end, now).await else {
-            self.carry(id, watched, state, tick).await;
-            return Sent::nothing(Told::NotSent);
+            return Sent::nothing();
         };
         let Delivered { answer, attempts, verdict } = delivered;
-        log_checked(id, tick, state, seen, answer.name(), attempts);
+        log_checked(id, tick, state, findings, answer.name(), attempts);
         let next_key_refused = matches!(verdict, Verdict::Refused(_) | Verdict::Unusable(_));
         let noted = self.note(id, tenant, tick, verdict).await;
         let settled = self.settle(id, watched, state, tick, &answer).await;
-        let give_up = match noted.and(settled) {
-            Ok(give_up) => {
-                give_up.then(|| watched.services.iter().map(|service| service.id.clone()).collect())
-            }
-            Err(error) => {
-                // What was to be noted is noted at the next tick: the app answers a repetition with DUPLICATE.
-                tracing::error!(tenant.id = %id, %tick, error = %Chain(&error), "the app's answer could not be stored");
-                None
-            }
-        };
-        Sent { told: Told::Answered(answer), next_key_refused, give_up }
+        let is_unreachable = noted.and(settled).unwrap_or_else(|error| {
+            // What was to be noted is noted at the next tick: the app answers a repetition with DUPLICATE.
+            tracing::error!(tenant.id = %id, %tick, error = %Chain(&error), "the app's response could not be stored");
+            false
+        });
+        Sent { reported: Reported::Answered(answer), next_key_refused, is_unreachable }
     }
 
     /// Sends `update` under the tenant's key; while another key follows it, under one of the two and then the other, if it
@@ -345,7 +248,7 @@ where
                     continue;
                 }
             };
-            let left = end.saturating_duration_since(Instant::now());
+            let left = (end - SETTLING_TIME).saturating_duration_since(Instant::now());
             let patience = Patience { total: Patience::UPDATE.total.min(left), ..Patience::UPDATE };
             let (answer, attempts) =
                 deliver(&self.callbacks, &tenant.trigger_url, &token, &body, patience, id.seed()).await;
@@ -369,9 +272,10 @@ where
         tick: Tick,
         verdict: Verdict,
     ) -> Result<(), StoreError> {
+        let Some(found) = &tenant.next_key else { return Ok(()) };
         match verdict {
             Verdict::Nothing => {}
-            Verdict::Accepted(next) => self.store.record_reception(id, &next).await?,
+            Verdict::Accepted(next) => self.store.record_reception(id, found, &next).await?,
             Verdict::Settled(next) => {
                 // An eventually consistent read may bring this here once more.
                 if self.store.promote(tenant, &next).await? == Committed::Yes {
@@ -385,7 +289,7 @@ where
                     key.id = %next.key.public.kid(),
                     "the app refuses its next key; reports go on under the present one"
                 );
-                self.note_refusal(id, tenant, &next).await?;
+                self.note_refusal(id, found, &next).await?;
             }
             Verdict::Unusable(next) => {
                 tracing::error!(
@@ -394,33 +298,21 @@ where
                     key.id = %next.key.public.kid(),
                     "the next key is unusable; reports go on under the present one"
                 );
-                self.note_refusal(id, tenant, &next).await?;
+                self.note_refusal(id, found, &next).await?;
             }
         }
         Ok(())
     }
 
     /// Stores since when the next key does not do, unless that is known.
-    async fn note_refusal(&self, id: &TenantId, tenant: &Tenant, next: &NextKey) -> Result<(), StoreError> {
-        if tenant.next_key.as_ref() == Some(next) {
+    async fn note_refusal(&self, id: &TenantId, found: &NextKey, next: &NextKey) -> Result<(), StoreError> {
+        if found == next {
             return Ok(());
         }
-        self.store.record_reception(id, next).await
+        self.store.record_reception(id, found, next).await
     }
 
-    /// What was not sent is sent at the next tick, also to an app that may wait for its heartbeat.
-    async fn carry(&self, id: &TenantId, watched: &Watched, state: &State, tick: Tick) {
-        if state.quiet_until.is_none() || watched.deliveries != Deliveries::default() {
-            return;
-        }
-        let now = whole_seconds(self.clock.now());
-        let deliveries = Deliveries { failing_since: Some(now), gone_since: None };
-        if let Err(error) = self.store.record_deliveries(id, deliveries).await {
-            tracing::error!(tenant.id = %id, %tick, error = %Chain(&error), "that nothing was sent could not be stored");
-        }
-    }
-
-    /// Publishes this tick's transitions for whoever listens on the bus. Best effort: the Forge app is told by UPDATE.
+    /// Publishes this tick's transitions on the bus. Best effort: the Forge app gets them with the report.
     async fn announce(&self, id: &TenantId, watched: &Watched, state: &State, tick: Tick) {
         let changes: Vec<_> = state
             .transitions
@@ -449,7 +341,7 @@ where
         id: &'a TenantId,
         watched: &'a Watched,
         state: &'a State,
-        seen: &'a Seen,
+        findings: &'a Findings,
         tick: Tick,
         now: Timestamp,
     ) -> Update<'a> {
@@ -459,23 +351,26 @@ where
             tenant_id: id,
             sent_at: now,
             tick,
-            next_update_by: state
-                .quiet_until
-                .map(|until| news::next_update_by(now, tick, until, self.settings.period)),
-            missed_ticks: news::missed_ticks(&watched.state, tick, self.settings.period),
+            // The next tick repeats a report that was not accepted.
+            next_update_by: now + self.settings.period.duration() * 2,
+            period_s: self.settings.period.duration().as_secs(),
+            missed_ticks: missed_ticks(&watched.state, tick, self.settings.period),
             services: watched
                 .services
                 .iter()
                 .map(|service| {
                     let current = status::current(state, service);
+                    let finding = findings.get(&service.id);
                     UpdatedService {
                         id: &service.id,
                         name: &service.name,
                         url: service.check.url.as_str(),
+                        added_by: &service.owner,
                         status: current.status,
                         since: current.since,
-                        check: seen.observations.get(&service.id),
-                        held: status::is_held(current, &service.id, &seen.doubted),
+                        check: finding.map(Finding::observation),
+                        held: status::is_suppressed(current, finding),
+                        unseen_ticks: (current.unseen > 0).then_some(current.unseen),
                     }
                 })
                 .collect(),
@@ -501,7 +396,7 @@ where
         Ok((token, body))
     }
 
-    /// Stores what the answer changes; nothing in the steady state. Returns whether to give the tenant up.
+    /// Stores what the response changes; nothing in the steady state. Returns whether to suspend the tenant.
     async fn settle(
         &self,
         id: &TenantId,
@@ -521,10 +416,13 @@ where
                 TenantStatus::Suspended => {
                     let services: Vec<_> =
                         watched.services.iter().map(|service| service.id.clone()).collect();
-                    self.store.suspend(id, &services, None).await?;
-                    tracing::info!(tenant.id = %id, "the app answers again; the tenant is checked from now on");
+                    if self.store.suspend(&watched.tenant, &services, None).await? == Committed::Yes {
+                        tracing::info!(tenant.id = %id, "the app answers again; the tenant is checked from now on");
+                    }
                 }
-                TenantStatus::Unregistered => self.store.mark(id, TenantStatus::Active).await?,
+                TenantStatus::Unregistered => {
+                    self.store.mark(&watched.tenant, TenantStatus::Active).await?;
+                }
                 TenantStatus::Active | TenantStatus::Pending => {}
             }
             return Ok(false);
@@ -534,19 +432,19 @@ where
         if *answer == Answer::App(Code::StaleTick) {
             // The app is there and trusts us; only our tick is behind what it knows.
             if had_failed {
-                self.store.record_deliveries(id, Deliveries::default()).await?;
+                self.store.record_deliveries(id, watched.deliveries, Deliveries::default()).await?;
             }
             return Ok(false);
         }
         if *answer == Answer::App(Code::Unregistered) && tenant_status == TenantStatus::Active {
-            self.store.mark(id, TenantStatus::Unregistered).await?;
+            self.store.mark(&watched.tenant, TenantStatus::Unregistered).await?;
         }
         let now = whole_seconds(self.clock.now());
         let deliveries = after_failure(watched.deliveries, answer, now);
         if deliveries != watched.deliveries {
-            self.store.record_deliveries(id, deliveries).await?;
+            self.store.record_deliveries(id, watched.deliveries, deliveries).await?;
         }
-        Ok(tenant_status != TenantStatus::Suspended && is_hopeless(deliveries, now))
+        Ok(tenant_status != TenantStatus::Suspended && is_unreachable(deliveries, now))
     }
 
     fn report(id: &TenantId, tick: Tick, answer: &Answer) {
@@ -565,18 +463,26 @@ where
 }
 
 /// A tenant's one line per tick.
-fn log_checked(id: &TenantId, tick: Tick, state: &State, seen: &Seen, answer: &str, attempts: u32) {
+fn log_checked(id: &TenantId, tick: Tick, state: &State, findings: &Findings, answer: &str, attempts: u32) {
+    let counts = Counts::of(findings, state);
     tracing::info!(
         tenant.id = %id,
         %tick,
         services = state.services.len(),
-        services.not_alive = seen.not_alive(),
-        services.held = seen.held(state),
+        services.not_alive = counts.not_alive,
+        services.suppressed = counts.suppressed,
+        services.unseen = counts.unseen,
         transitions = state.transitions.len(),
         callback.answer = answer,
         callback.attempts = attempts,
         "tenant checked"
     );
+}
+
+/// How many ticks before this one did not check the tenant; none while it had no services.
+fn missed_ticks(before: &State, tick: Tick, period: Period) -> u32 {
+    let last = before.last_tick.filter(|_| !before.services.is_empty());
+    last.map_or(0, |last| tick.missed_since(last, period))
 }
 
 fn after_failure(before: Deliveries, answer: &Answer, now: Timestamp) -> Deliveries {
@@ -586,7 +492,7 @@ fn after_failure(before: Deliveries, answer: &Answer, now: Timestamp) -> Deliver
     }
 }
 
-fn is_hopeless(deliveries: Deliveries, now: Timestamp) -> bool {
+fn is_unreachable(deliveries: Deliveries, now: Timestamp) -> bool {
     let longer =
         |since: Option<Timestamp>, limit| since.is_some_and(|since| now.duration_since(since) >= limit);
     longer(deliveries.gone_since, GONE_FOR) || longer(deliveries.failing_since, FAILING_FOR)

@@ -4,15 +4,17 @@
 //! allowed; a [`TriggerUrl`] exists only after `tenant::TriggerRule` accepted it.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Answer;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::tenant::TriggerUrl;
 use crate::tls::{self, SetupError};
 
@@ -98,14 +100,23 @@ fn jitter(wait: Duration, seed: u64, attempt: u32) -> Duration {
 }
 
 /// The real thing. Clones share their connections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct HttpCallbacks {
     client: reqwest::Client,
+    clock: Arc<dyn Clock>,
     attempts: Arc<Semaphore>,
+    slow: Arc<Semaphore>,
 }
 
-/// Attempts at once, each with a connection: of Lambda's 1,024 descriptors, 400 are for probes and 64 for the table.
+/// Attempts at once, each with a connection, of the 1,024 descriptors that Lambda allows (docs/architecture.md has the
+/// budget).
 const ATTEMPTS_AT_ONCE: usize = 128;
+
+/// An attempt without a response after this is slow. A healthy app answers within two seconds.
+const SLOW_AFTER: Duration = Duration::from_secs(2);
+
+/// Slow attempts at once. One more is given up, and repeated later: triggers that hang leave places to those that answer.
+const SLOW_AT_ONCE: usize = 96;
 
 /// How long a connection is kept for the next callback to the same host. Triggers may all be on one host or each on its
 /// own; at fifty tenants a second this keeps at most two hundred that nobody needs.
@@ -115,8 +126,9 @@ const IDLE_FOR: Duration = Duration::from_secs(2);
 const MAX_ANSWER_BYTES: usize = 4 * 1024;
 
 impl HttpCallbacks {
-    /// Connections to triggers are reused between tenants whose triggers share a host.
-    pub fn new() -> Result<Self, SetupError> {
+    /// Connections to triggers are reused between tenants whose triggers share a host. `clock` is for responses that name
+    /// the time of the next attempt.
+    pub fn new(clock: impl Clock + 'static) -> Result<Self, SetupError> {
         let tls = tls::client(&Arc::new(rustls::crypto::aws_lc_rs::default_provider()))?
             .with_root_certificates(tls::authorities(&[])?)
             .with_no_client_auth();
@@ -128,7 +140,26 @@ impl HttpCallbacks {
             .pool_idle_timeout(IDLE_FOR)
             .user_agent(concat!("forge-health/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { client, attempts: Arc::new(Semaphore::new(ATTEMPTS_AT_ONCE)) })
+        Ok(Self {
+            client,
+            clock: Arc::new(clock),
+            attempts: Arc::new(Semaphore::new(ATTEMPTS_AT_ONCE)),
+            slow: Arc::new(Semaphore::new(SLOW_AT_ONCE)),
+        })
+    }
+
+    async fn attempt(&self, trigger: &TriggerUrl, token: &str, body: &[u8]) -> Answer {
+        // Neither semaphore is closed; without a permit there would only be more attempts at once.
+        let _attempt = self.attempts.acquire().await;
+        let mut exchange = pin!(self.exchange(trigger, token, body));
+        // No error is logged here: a reqwest error names the URL.
+        if let Ok(answer) = timeout(SLOW_AFTER, &mut exchange).await {
+            return answer.unwrap_or(Answer::Silence);
+        }
+        match self.slow.try_acquire() {
+            Ok(_slow) => exchange.await.unwrap_or(Answer::Silence),
+            Err(_) => Answer::Silence,
+        }
     }
 
     async fn exchange(&self, trigger: &TriggerUrl, token: &str, body: &[u8]) -> reqwest::Result<Answer> {
@@ -141,7 +172,7 @@ impl HttpCallbacks {
             .send()
             .await?;
         let status = response.status().as_u16();
-        let retry_after = retry_after(response.headers());
+        let retry_after = retry_after(response.headers(), self.clock.now());
         let mut answer = Vec::new();
         while let Some(chunk) = response.chunk().await? {
             answer.extend_from_slice(&chunk);
@@ -155,25 +186,20 @@ impl HttpCallbacks {
 
 impl Deliver for HttpCallbacks {
     async fn post(&self, trigger: &TriggerUrl, token: &str, body: &[u8], timeout: Duration) -> Answer {
-        // The semaphore is never closed; without a permit there would only be more attempts at once.
-        let _attempt = self.attempts.acquire().await;
-        match tokio::time::timeout(timeout, self.exchange(trigger, token, body)).await {
-            Ok(Ok(answer)) => answer,
-            // Neither error is logged here: a reqwest error names the URL.
-            Ok(Err(_)) | Err(_) => Answer::Silence,
-        }
+        // Waiting for a place is part of the attempt: nothing here outlives its time.
+        tokio::time::timeout(timeout, self.attempt(trigger, token, body)).await.unwrap_or(Answer::Silence)
     }
 }
 
 /// `Retry-After` in seconds, or the time of Atlassian's `X-Ratelimit-Reset`.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(seconds) = text(RETRY_AFTER.as_str()).and_then(|value| value.trim().parse::<u32>().ok()) {
         return Some(Duration::from_secs(seconds.into()));
     }
     // Atlassian writes minutes precision ("2026-11-22T10:05Z"), which `jiff` reads as well.
-    let reset: jiff::Timestamp = text("x-ratelimit-reset")?.trim().parse().ok()?;
-    reset.duration_since(SystemClock.now()).try_into().ok()
+    let reset: Timestamp = text("x-ratelimit-reset")?.trim().parse().ok()?;
+    reset.duration_since(now).try_into().ok()
 }
 
 #[cfg(test)]
@@ -247,13 +273,14 @@ mod tests {
 
     #[test]
     fn both_forms_of_a_requested_wait_are_read() {
+        let now = "2026-11-22T10:05:00Z".parse().unwrap();
         let mut headers = HeaderMap::new();
-        assert_eq!(retry_after(&headers), None);
-        headers.insert("x-ratelimit-reset", "2000-01-01T00:00Z".parse().unwrap());
-        assert_eq!(retry_after(&headers), None, "a time that has passed asks for nothing");
-        headers.insert("x-ratelimit-reset", "2999-01-01T00:00:00Z".parse().unwrap());
-        assert!(retry_after(&headers).is_some());
+        assert_eq!(retry_after(&headers, now), None);
+        headers.insert("x-ratelimit-reset", "2026-11-22T10:04Z".parse().unwrap());
+        assert_eq!(retry_after(&headers, now), None, "a time that has passed asks for nothing");
+        headers.insert("x-ratelimit-reset", "2026-11-22T10:06:30Z".parse().unwrap());
+        assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(90)));
         headers.insert(RETRY_AFTER, "7".parse().unwrap());
-        assert_eq!(retry_after(&headers), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(7)));
     }
 }

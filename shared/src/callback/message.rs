@@ -72,10 +72,10 @@ pub struct Update<'a> {
     /// How many ticks before this one did not check the tenant; absent when the last one did.
     #[serde(skip_serializing_if = "is_zero")]
     pub missed_ticks: u32,
-    /// When the next update is due at the latest, for an app that is told of changes only; absent when one follows at
-    /// every tick.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_update_by: Option<Timestamp>,
+    /// When the next update is due at the latest.
+    pub next_update_by: Timestamp,
+    /// The period of the schedule, in seconds.
+    pub period_s: i64,
     /// Every service: one that is absent is gone.
     pub services: Vec<UpdatedService<'a>>,
     /// Transitions not yet acknowledged, oldest first.
@@ -97,6 +97,8 @@ pub struct UpdatedService<'a> {
     pub name: &'a ServiceName,
     /// Its URL.
     pub url: &'a str,
+    /// Who added it.
+    pub added_by: &'a Owner,
     /// Its status.
     pub status: Status,
     /// When the status began.
@@ -104,9 +106,12 @@ pub struct UpdatedService<'a> {
     /// This tick's check, if one was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<&'a Observation>,
-    /// The check failed and is not believed: `status` is the last one that was. Absent otherwise.
+    /// The check failed while our own network was down: `status` is the last verdict. Absent otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
+    /// How many ticks in a row brought no verdict on it; absent for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen_ticks: Option<u8>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]

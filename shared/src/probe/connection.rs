@@ -6,9 +6,8 @@
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::client::Resumption;
@@ -17,7 +16,6 @@ use rustls::pki_types::ServerName;
 use rustls::{CertificateError, CipherSuite, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use url::Host;
 
@@ -38,7 +36,7 @@ pub(super) struct Connection {
 
 /// Why there is no connection.
 pub(super) enum ConnectError {
-    /// No address answers.
+    /// TCP broke off.
     Tcp,
     /// No certificate that can be trusted, or no TLS; and when the certificate ended, if that is the reason.
     Tls(Option<Timestamp>),
@@ -55,15 +53,12 @@ impl Connector {
         Ok(Self { tls: Arc::new(tls_config(extra_authorities)?).into() })
     }
 
-    /// A new connection for `target`, to one of `addresses`, which share the time.
-    pub(super) async fn open(
+    /// What HTTP is spoken over with `target`, once TCP stands.
+    pub(super) async fn secure(
         &self,
         target: &TargetUrl,
-        addresses: &[IpAddr],
-        within: Duration,
+        tcp: TcpStream,
     ) -> Result<Connection, ConnectError> {
-        let port = target.url().port_or_known_default().ok_or(ConnectError::Tcp)?;
-        let tcp = first_to_answer(addresses, port, within).await.map_err(|_| ConnectError::Tcp)?;
         if !target.is_https() {
             return Ok(Connection { transport: Box::new(tcp), certificate_end: None });
         }
@@ -75,21 +70,6 @@ impl Connector {
         let certificate_end = certificates.and_then(|chain| certificate_end(chain.first()?));
         Ok(Connection { transport: Box::new(stream), certificate_end })
     }
-}
-
-/// Tries one address after the other. A silent one gets its share of the time and no more; the last gets all that is left,
-/// and its end is the caller's business.
-async fn first_to_answer(addresses: &[IpAddr], port: u16, within: Duration) -> io::Result<TcpStream> {
-    let deadline = Instant::now() + within;
-    let (last, others) = addresses.split_last().ok_or(io::ErrorKind::AddrNotAvailable)?;
-    for (tried, ip) in (0..).zip(others) {
-        let left = u32::try_from(addresses.len()).unwrap_or(u32::MAX) - tried;
-        let share = deadline.saturating_duration_since(Instant::now()) / left;
-        if let Ok(Ok(tcp)) = timeout(share, TcpStream::connect(SocketAddr::new(*ip, port))).await {
-            return Ok(tcp);
-        }
-    }
-    TcpStream::connect(SocketAddr::new(*last, port)).await
 }
 
 fn server_name(target: &TargetUrl) -> Option<ServerName<'static>> {

@@ -1,9 +1,9 @@
 //! One HTTP attempt, made so that a hostile tenant and a hostile target both lose.
 //!
 //! A fresh [`connection`](super::connection) every time, HTTP/1.1, no cookies, no proxy, no decompression. Redirects are
-//! followed here, by hand, and each is judged as if somebody had registered it. Every look-up and every connection takes a
-//! turn ([`turns`](super::turns)); one deadline covers everything but the waits for them. What is held in memory of one target is
-//! bounded by [`BUFFER_BYTES`]; a body is not kept. After [`Limits::body_bytes`] the rest of a body is not read, and the check
+//! followed here, by hand, and each is judged as if it had been registered. Every look-up and every connection needs a permit
+//! ([`limiter`](super::limiter)); one deadline covers everything but the waits for them. What is held in memory of one target
+//! is bounded by [`BUFFER_BYTES`]; a body is not kept. After [`Limits::body_bytes`] the rest of a body is not read, and the check
 //! has passed.
 //!
 //! Failure classes come from the types of errors, never from their texts.
@@ -11,6 +11,7 @@
 //! Deliberately absent: repeating an attempt (the tick's business), and any log of what a target sent.
 
 use std::error::Error;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
@@ -24,13 +25,14 @@ use hyper::header::{ACCEPT, HOST, HeaderMap, LOCATION, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use url::{Host, Position, Url};
 
 use super::address::{Policy, Refusal, TargetUrl};
 use super::connection::{ConnectError, Connector, tls_error};
+use super::limiter::{AttemptKind, ConnectionLimiter, ConnectionLimits, Permit, TenantQuota};
 use super::resolver::VettingResolver;
-use super::turns::{Share, Turns};
 use super::{Check, Failure, Method, Observation, Probe};
 use crate::clock::{Clock, whole_seconds};
 use crate::tls;
@@ -48,11 +50,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// What an [`HttpProbe`] may use up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Look-ups and connections at once (Lambda allows 1,024 descriptors). Further ones wait for their turn, and their
-    /// deadline with them.
-    pub sockets: usize,
-    /// Connections at once to one address, whoever asks: about as many as two browsers would open.
-    pub per_address: usize,
+    /// Look-ups and connections at once. Further ones wait, and their deadline with them.
+    pub connections: ConnectionLimits,
     /// How much of a body is read before the check has passed.
     pub body_bytes: usize,
     /// How many redirects one attempt follows.
@@ -61,7 +60,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { sockets: 400, per_address: 16, body_bytes: 64 * 1024, redirects: 5 }
+        Self { connections: ConnectionLimits::default(), body_bytes: 64 * 1024, redirects: 5 }
     }
 }
 
@@ -91,7 +90,7 @@ pub struct HttpProbe<C> {
     connector: Connector,
     resolver: VettingResolver,
     policy: Policy,
-    turns: Turns,
+    limiter: ConnectionLimiter,
     limits: Limits,
     clock: C,
 }
@@ -107,8 +106,8 @@ impl<C: Clock> HttpProbe<C> {
         let resolver = VettingResolver::new(policy.clone(), &network.name_servers)
             .map_err(|error| SetupError::NameServers(error.into()))?;
         let connector = Connector::new(&network.extra_authorities)?;
-        let turns = Turns::new(limits.sockets, limits.per_address);
-        Ok(Self { connector, resolver, policy, turns, limits, clock })
+        let limiter = ConnectionLimiter::new(limits.connections);
+        Ok(Self { connector, resolver, policy, limiter, limits, clock })
     }
 
     /// What the addresses behind a name say about a target that passed [`Policy::target`]: forbidden, or IPv6 only.
@@ -128,7 +127,7 @@ impl<C: Clock> HttpProbe<C> {
     async fn attempt(
         &self,
         check: &Check,
-        share: &Share,
+        asker: Asker<'_>,
         budget: &mut Budget,
         seen: &mut Seen,
     ) -> Result<(), Failure> {
@@ -136,13 +135,12 @@ impl<C: Clock> HttpProbe<C> {
         let mut target = self.policy.canonical(check.url.url().clone()).map_err(|_| Failure::Blocked)?;
         let mut visited = Vec::new();
         loop {
-            let addresses = self.addresses(&target, share, budget).await?;
-            let turn = self.turns.take(share, &addresses).await;
-            budget.begins(&self.clock);
-            // Boxed, since it is large: whoever waits for many probes moves them about.
-            let ask = Box::pin(self.ask(check, &target, &addresses, budget.left, seen));
+            let addresses = self.addresses(&target, asker, budget).await?;
+            let (tcp, permit) = self.connect(&target, &addresses, asker, budget).await?;
+            // Boxed, since it is large, and a tick moves many probes about.
+            let ask = Box::pin(self.ask(check, &target, tcp, seen));
             let next = budget.spend(ask).await?;
-            drop(turn);
+            drop(permit);
             let Some(next) = next else { return Ok(()) };
             visited.push(target);
             if visited.len() > self.limits.redirects || visited.contains(&next) {
@@ -156,12 +154,12 @@ impl<C: Clock> HttpProbe<C> {
     async fn addresses(
         &self,
         target: &TargetUrl,
-        share: &Share,
+        asker: Asker<'_>,
         budget: &mut Budget,
     ) -> Result<Vec<IpAddr>, Failure> {
         match target.url().host() {
             Some(Host::Domain(name)) => {
-                let _turn = self.turns.take(share, &[]).await;
+                let _permit = self.limiter.acquire(asker.quota, asker.kind, None).await;
                 budget.begins(&self.clock);
                 budget.spend(async { Ok(self.resolver.addresses(name).await?) }).await
             }
@@ -171,24 +169,52 @@ impl<C: Clock> HttpProbe<C> {
         }
     }
 
+    /// Tries one address after the other, each with a permit of its own. A silent one gets its share of the time; the last
+    /// gets all that is left.
+    async fn connect(
+        &self,
+        target: &TargetUrl,
+        addresses: &[IpAddr],
+        asker: Asker<'_>,
+        budget: &mut Budget,
+    ) -> Result<(TcpStream, Permit), Failure> {
+        let port = target.url().port_or_known_default().ok_or(Failure::Connect)?;
+        let mut failure = Failure::Connect;
+        for (tried, ip) in (0..).zip(addresses) {
+            let permit = self.limiter.acquire(asker.quota, asker.kind, Some(*ip)).await;
+            budget.begins(&self.clock);
+            let share = budget.left / (u32::try_from(addresses.len()).unwrap_or(u32::MAX) - tried);
+            let open = async {
+                let opened = timeout(share, TcpStream::connect(SocketAddr::new(*ip, port))).await;
+                opened.unwrap_or(Err(ErrorKind::TimedOut.into())).map_err(|error| match error.kind() {
+                    ErrorKind::TimedOut => Failure::Timeout,
+                    _ => Failure::Connect,
+                })
+            };
+            match budget.spend(open).await {
+                Ok(tcp) => return Ok((tcp, permit)),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
     /// One request. Returns where its answer leads, or nothing when the check has passed.
     async fn ask(
         &self,
         check: &Check,
         target: &TargetUrl,
-        addresses: &[IpAddr],
-        within: Duration,
+        tcp: TcpStream,
         seen: &mut Seen,
     ) -> Result<Option<TargetUrl>, Failure> {
         let request = request(check.method, target)?;
-        let connection =
-            self.connector.open(target, addresses, within).await.map_err(|error| match error {
-                ConnectError::Tcp => Failure::Connect,
-                ConnectError::Tls(certificate_end) => {
-                    seen.certificate_ends(certificate_end);
-                    Failure::Tls
-                }
-            })?;
+        let connection = self.connector.secure(target, tcp).await.map_err(|error| match error {
+            ConnectError::Tcp => Failure::Connect,
+            ConnectError::Tls(certificate_end) => {
+                seen.certificate_ends(certificate_end);
+                Failure::Tls
+            }
+        })?;
         seen.certificate_ends(connection.certificate_end);
         let io = TokioIo::new(connection.transport);
         let (sender, driver) = http1::Builder::new()
@@ -245,11 +271,11 @@ impl<C: Clock> HttpProbe<C> {
 }
 
 impl<C: Clock> Probe for HttpProbe<C> {
-    async fn probe(&self, check: &Check, share: &Share) -> Observation {
+    async fn probe(&self, check: &Check, quota: &TenantQuota, kind: AttemptKind) -> Observation {
         let timeout_ms = check.timeout_ms.clamp(*Check::TIMEOUT_MS.start(), *Check::TIMEOUT_MS.end());
         let mut budget = Budget { left: Duration::from_millis(timeout_ms.into()), ..Budget::default() };
         let mut seen = Seen::default();
-        let failure = self.attempt(check, share, &mut budget, &mut seen).await.err();
+        let failure = self.attempt(check, Asker { quota, kind }, &mut budget, &mut seen).await.err();
         Observation {
             checked_at: budget.began_at.unwrap_or_else(|| whole_seconds(self.clock.now())),
             response_time_ms: u32::try_from(budget.spent.as_millis()).unwrap_or(u32::MAX),
@@ -261,10 +287,17 @@ impl<C: Clock> Probe for HttpProbe<C> {
     }
 }
 
-/// The time of an attempt, in which waiting for a turn does not count.
+/// Who wants a connection, and what for.
+#[derive(Clone, Copy)]
+struct Asker<'a> {
+    quota: &'a TenantQuota,
+    kind: AttemptKind,
+}
+
+/// The time of an attempt, in which waiting for a permit does not count.
 #[derive(Default)]
 struct Budget {
-    /// When it first had a turn.
+    /// When it first had a permit.
     began_at: Option<Timestamp>,
     spent: Duration,
     left: Duration,

@@ -27,7 +27,7 @@ use crate::id::{CloudId, HandoffId, Owner, ServiceId, TenantId};
 use crate::key::{PublicKey, TenantKey, WrappedKey};
 use crate::probe::{Check, Observation};
 use crate::service::{Activity, Change, Service, ServiceName, Thresholds};
-use crate::status::{History, Since, State, Status, Transition};
+use crate::status::{History, ServiceStatus, State, Status, Transition};
 use crate::tenant::{Introduction, NextKey, Tenant, TenantStatus, TriggerUrl};
 use crate::tick::Tick;
 
@@ -86,7 +86,8 @@ struct NextKeyRecord {
 struct ServiceRecord {
     name: ServiceName,
     check: Json<Check>,
-    #[serde(skip_serializing_if = "Thresholds::is_default", default)]
+    /// Absent for [`Thresholds::EACH_CHECK`], whatever the default is.
+    #[serde(skip_serializing_if = "needs_no_history", default = "each_check")]
     thresholds: Thresholds,
     owner: Owner,
     activity: Activity,
@@ -111,17 +112,36 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Json<T> {
     }
 }
 
-/// One service in STATE: about 40 bytes, so that 50 of them cost one write unit more, not ten.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn needs_no_history(thresholds: &Thresholds) -> bool {
+    !thresholds.needs_history()
+}
+
+fn each_check() -> Thresholds {
+    Thresholds::EACH_CHECK
+}
+
+/// One service in STATE: about 50 bytes, so that 50 of them cost two write units more, not ten.
 #[derive(Serialize, Deserialize)]
 struct StateEntry {
+    /// The status.
     s: char,
+    /// Since when, in Unix seconds.
     t: i64,
-    /// The history's bits; absent for a service with the default thresholds.
+    /// When the service was registered, in Unix seconds.
+    c: i64,
+    /// The history's bits; absent for a service that needs none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     h: Option<u8>,
-    /// How many failures were doubted since the service last answered; absent for none.
+    /// For how many ticks in a row the verdict was suppressed; absent for none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     d: Option<u8>,
+    /// How many ticks in a row brought no verdict; absent for none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    u: Option<u8>,
+    /// The tick whose first attempt failed without being confirmed, in Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    f: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize, Default)]
@@ -132,7 +152,6 @@ struct StateRecord {
     services: BTreeMap<ServiceId, StateEntry>,
     transitions: Vec<Transition>,
     transitions_dropped: u32,
-    quiet_until: Option<Tick>,
     failing_since: Option<Timestamp>,
     gone_since: Option<Timestamp>,
 }
@@ -438,7 +457,8 @@ impl Registrations for DynamoStore {
         let mut partition = self.partition(tenant, true, now).await?;
         let Some((tenant, service_count)) = partition.take_tenant()? else { return Ok(None) };
         let (state, _) = partition.take_state()?;
-        Ok(Some(Registered { tenant, service_count, services: partition.into_services()?, state }))
+        let (services, unreadable) = partition.into_services();
+        Ok(Some(Registered { tenant, service_count, services, unreadable, state }))
     }
 
     async fn bound_to(&self, handoff: &HandoffId, now: Timestamp) -> Result<Option<Bound>, StoreError> {
@@ -610,6 +630,8 @@ impl DynamoStore {
         values: Item,
     ) -> Result<Committed, StoreError> {
         let _call = self.call().await;
+        let names =
+            expression.contains("#s").then(|| HashMap::from([("#s".to_owned(), "status".to_owned())]));
         let update = self
             .client
             .update_item()
@@ -617,6 +639,7 @@ impl DynamoStore {
             .set_key(Some(Self::key(tenant_pk(tenant), "TENANT")))
             .update_expression(expression)
             .condition_expression(condition)
+            .set_expression_attribute_names(names)
             .set_expression_attribute_values(Some(values));
         match update.send().await {
             Ok(_) => Ok(Committed::Yes),
@@ -635,17 +658,18 @@ impl Checks for DynamoStore {
         let mut partition = self.partition(tenant, false, now).await?;
         let Some((tenant, _)) = partition.take_tenant()? else { return Ok(None) };
         let (state, deliveries) = partition.take_state()?;
-        let mut services = partition.into_services()?;
+        let (mut services, unreadable) = partition.into_services();
         services.retain(|service| service.activity != Activity::Pending);
-        // Whose last service was removed is told so, until its app has taken it.
-        let told = state.last_tick.filter(|last| state.acked_tick == Some(*last));
-        let knows = told.is_some_and(|tick| !tenant.is_registered_since(tick));
-        // A key that follows is handed over nevertheless, or a leaked one would be trusted for ever.
-        let hands_over = tenant.next_key.as_ref().is_some_and(|next| next.refused_at.is_none());
-        if services.is_empty() && state.services.is_empty() && knows && !hands_over {
+        // An app whose last service was removed gets an empty report, until it has acknowledged one.
+        let acknowledged = state.last_tick.filter(|last| state.acked_tick == Some(*last));
+        let knows = acknowledged.is_some_and(|tick| !tenant.is_registered_since(tick));
+        // A next key is offered nevertheless, or a leaked key would be trusted for ever.
+        let offers_key = tenant.next_key.as_ref().is_some_and(|next| next.refused_at.is_none());
+        let is_empty = services.is_empty() && unreadable.is_empty() && state.services.is_empty();
+        if is_empty && knows && !offers_key {
             return Ok(None);
         }
-        Ok(Some(Watched { tenant, services, state, deliveries }))
+        Ok(Some(Watched { tenant, services, unreadable, state, deliveries }))
     }
 
     async fn commit(
@@ -654,15 +678,13 @@ impl Checks for DynamoStore {
         found: Option<Tick>,
         state: &State,
     ) -> Result<Committed, StoreError> {
-        let mut set = "SET lastTick = :tick, services = :services, transitions = :transitions, \
-                       transitionsDropped = :dropped"
-            .to_owned();
-        let mut remove = Vec::new();
+        let set = "SET lastTick = :tick, services = :services, transitions = :transitions, \
+                   transitionsDropped = :dropped";
         // Only what a commit owns: the acknowledgement and the delivery record may have been written since the read,
         // which is eventually consistent, and must survive.
         let entries: BTreeMap<&ServiceId, StateEntry> =
-            state.services.iter().map(|(id, since)| (id, StateEntry::from(*since))).collect();
-        let mut update = self
+            state.services.iter().map(|(id, status)| (id, StateEntry::from(*status))).collect();
+        let update = self
             .client
             .update_item()
             .table_name(&self.table)
@@ -671,18 +693,10 @@ impl Checks for DynamoStore {
             .expression_attribute_values(":services", value(&entries)?)
             .expression_attribute_values(":transitions", value(&state.transitions)?)
             .expression_attribute_values(":dropped", value(&state.transitions_dropped)?);
-        if state.quiet_until.is_some() {
-            set.push_str(", quietUntil = :quiet");
-            update = update.expression_attribute_values(":quiet", value(&state.quiet_until)?);
-        } else {
-            remove.push("quietUntil");
-        }
-        if found.is_none() {
-            // A suspended tenant's one tick a day is no sign of life: there the expiry stays.
-            remove.extend(["expires_at", "ackedTick", "failingSince", "goneSince"]);
-        }
-        let remove = if remove.is_empty() { String::new() } else { format!(" REMOVE {}", remove.join(", ")) };
-        let update = update.update_expression(set + &remove);
+        // A suspended tenant's one tick a day is no sign of life: there the expiry stays.
+        let remove =
+            if found.is_none() { " REMOVE expires_at, ackedTick, failingSince, goneSince" } else { "" };
+        let update = update.update_expression(format!("{set}{remove}"));
         let update = match found {
             // Only a STATE that has expired, and that DynamoDB has not deleted yet, is passed over when read.
             None => {
@@ -707,11 +721,20 @@ impl Checks for DynamoStore {
         self.update_state(tenant, expression, forward, values).await
     }
 
-    async fn record_deliveries(&self, tenant: &TenantId, deliveries: Deliveries) -> Result<(), StoreError> {
+    async fn record_deliveries(
+        &self,
+        tenant: &TenantId,
+        found: Deliveries,
+        deliveries: Deliveries,
+    ) -> Result<(), StoreError> {
         let mut values = Item::new();
         let (mut set, mut remove) = (Vec::new(), Vec::new());
-        for (name, time) in [("failingSince", deliveries.failing_since), ("goneSince", deliveries.gone_since)]
-        {
+        let mut condition = String::new();
+        for (name, found, time) in [
+            ("failingSince", found.failing_since, deliveries.failing_since),
+            ("goneSince", found.gone_since, deliveries.gone_since),
+        ] {
+            condition = condition + " AND " + &is_as_read(name, &value(&found)?, &mut values);
             if let Some(time) = time {
                 set.push(format!("{name} = :{name}"));
                 values.insert(format!(":{name}"), value(&time)?);
@@ -721,71 +744,67 @@ impl Checks for DynamoStore {
         }
         let set = if set.is_empty() { String::new() } else { format!("SET {} ", set.join(", ")) };
         let remove = if remove.is_empty() { String::new() } else { format!("REMOVE {}", remove.join(", ")) };
-        self.update_state(tenant, format!("{set}{remove}").trim_end(), "", values).await
+        self.update_state(tenant, format!("{set}{remove}").trim_end(), &condition, values).await
     }
 
-    async fn mark(&self, tenant: &TenantId, status: TenantStatus) -> Result<(), StoreError> {
-        self.client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(Self::key(tenant_pk(tenant), "TENANT")))
-            .update_expression("SET #s = :status")
-            .condition_expression("attribute_exists(pk)")
-            .expression_attribute_names("#s", "status")
-            .expression_attribute_values(":status", value(&status)?)
-            .send()
-            .await
-            .map(drop)
-            .map_err(classify)
+    async fn mark(&self, tenant: &Tenant, status: TenantStatus) -> Result<Committed, StoreError> {
+        let mut values = HashMap::from([(":status".to_owned(), value(&status)?)]);
+        let condition = tenant_is_as_read(tenant, &mut values)?;
+        self.update_tenant(&tenant.id(), "SET #s = :status", &condition, values).await
     }
 
     async fn suspend(
         &self,
-        tenant: &TenantId,
+        tenant: &Tenant,
         services: &[ServiceId],
         expires_at: Option<Timestamp>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Committed, StoreError> {
+        let id = tenant.id();
         let status = if expires_at.is_some() { TenantStatus::Suspended } else { TenantStatus::Active };
+        let expiry = if expires_at.is_some() { "SET expires_at = :expires" } else { "REMOVE expires_at" };
         let service_keys = services.iter().map(service_sk);
         let mut writes = Vec::new();
         for sk in ["TENANT".to_owned(), "STATE".to_owned()].into_iter().chain(service_keys) {
-            let (mut set, mut remove) = (Vec::new(), "");
-            let mut update = Update::builder()
-                .table_name(&self.table)
-                .set_key(Some(Self::key(tenant_pk(tenant), &sk)))
-                .condition_expression("attribute_exists(pk)");
+            let mut values = Item::new();
             if let Some(time) = expires_at {
-                set.push("expires_at = :expires");
-                update = update.expression_attribute_values(":expires", number(time.as_second()));
-            } else {
-                remove = " REMOVE expires_at";
+                values.insert(":expires".to_owned(), number(time.as_second()));
             }
-            if sk == "TENANT" {
-                set.push("#s = :status");
-                update = update
+            let mut update =
+                Update::builder().table_name(&self.table).set_key(Some(Self::key(tenant_pk(&id), &sk)));
+            update = if sk == "TENANT" {
+                values.insert(":status".to_owned(), value(&status)?);
+                let set = expiry.strip_prefix("SET ").map(|set| format!("SET #s = :status, {set}"));
+                update
+                    .update_expression(set.unwrap_or_else(|| format!("SET #s = :status {expiry}")))
+                    .condition_expression(tenant_is_as_read(tenant, &mut values)?)
                     .expression_attribute_names("#s", "status")
-                    .expression_attribute_values(":status", value(&status)?);
-            }
-            let set = if set.is_empty() { String::new() } else { format!("SET {}", set.join(", ")) };
-            let update = update.update_expression(format!("{set}{remove}").trim_start().to_owned());
+            } else {
+                update.update_expression(expiry).condition_expression("attribute_exists(pk)")
+            };
+            let update = update.set_expression_attribute_values((!values.is_empty()).then_some(values));
             writes.push(TransactWriteItem::builder().update(update.build().map_err(refused)?).build());
         }
-        match self.transact(writes).await? {
-            Ok(()) => Ok(()),
-            Err(codes) => {
-                Err(StoreError::Unavailable(format!("suspension was cancelled: {}", codes.join(", ")).into()))
-            }
-        }
+        Ok(self.transact(writes).await?.map_or(Committed::Overtaken, |()| Committed::Yes))
     }
 
-    async fn record_reception(&self, tenant: &TenantId, next: &NextKey) -> Result<(), StoreError> {
+    async fn record_reception(
+        &self,
+        tenant: &TenantId,
+        found: &NextKey,
+        next: &NextKey,
+    ) -> Result<(), StoreError> {
         let values = HashMap::from([
             (":next".to_owned(), text(encode(next.key.public.as_bytes()))),
             (":accepted".to_owned(), value(&next.is_accepted)?),
             (":refused".to_owned(), value(&next.refused_at)?),
+            (":wasAccepted".to_owned(), value(&found.is_accepted)?),
+            (":wasRefused".to_owned(), value(&found.refused_at)?),
+            (":until".to_owned(), value(&found.introduced_until)?),
         ]);
         let expression = "SET nextKey.accepted = :accepted, nextKey.refusedAt = :refused";
-        self.update_tenant(tenant, expression, "nextKey.publicKey = :next", values).await.map(drop)
+        let condition = "nextKey.publicKey = :next AND nextKey.accepted = :wasAccepted AND \
+                         nextKey.refusedAt = :wasRefused AND nextKey.introducedUntil = :until";
+        self.update_tenant(tenant, expression, condition, values).await.map(drop)
     }
 
     async fn promote(&self, tenant: &Tenant, next: &NextKey) -> Result<Committed, StoreError> {
@@ -794,16 +813,14 @@ impl Checks for DynamoStore {
             (":next".to_owned(), text(encode(next.key.public.as_bytes()))),
             (":wrapped".to_owned(), text(encode(next.key.wrapped.as_bytes()))),
             (":made".to_owned(), value(&next.key.made_at)?),
+            (":accepted".to_owned(), value(&next.is_accepted)?),
         ]);
         let expression = "SET publicKey = :next, wrappedKey = :wrapped, keyMadeAt = :made REMOVE nextKey";
-        // A registration since then may have told the app the present key again: the next tick sees which one it trusts.
-        let unchanged = if let Some(time) = tenant.registered_at {
-            values.insert(":registered".to_owned(), value(&time)?);
-            "registeredAt = :registered"
-        } else {
-            "attribute_not_exists(registeredAt)"
-        };
-        let condition = format!("publicKey = :present AND nextKey.publicKey = :next AND {unchanged}");
+        // A registration since then may have given the app the present key again: the next tick sees which one it trusts.
+        let unchanged = is_as_read("registeredAt", &value(&tenant.registered_at)?, &mut values);
+        let condition = format!(
+            "publicKey = :present AND nextKey.publicKey = :next AND nextKey.accepted = :accepted AND {unchanged}"
+        );
         self.update_tenant(&tenant.id(), expression, &condition, values).await
     }
 }
@@ -836,28 +853,22 @@ impl Partition {
         }
     }
 
-    fn into_services(self) -> Result<Vec<Service>, StoreError> {
-        let mut services = Vec::new();
+    /// The services, and the ids of those whose records cannot be read: one bad record must not hide the others.
+    fn into_services(self) -> (Vec<Service>, Vec<ServiceId>) {
+        let (mut services, mut unreadable) = (Vec::new(), Vec::new());
         for (sk, item) in self.items {
             let Some(id) = sk.strip_prefix("SERVICE#") else { continue };
-            let record: ServiceRecord = from_item(item)?;
-            let service = Service {
-                id: ServiceId::derive(&self.tenant, record.check.0.url.as_str()),
-                name: record.name,
-                check: record.check.0,
-                thresholds: record.thresholds,
-                owner: record.owner,
-                activity: record.activity,
-                first: record.first.map(|first| first.0),
-                created_at: record.created_at,
-            };
-            if service.id.as_str() != id {
-                return Err(StoreError::Poisoned("a service's id does not follow from its URL".into()));
+            match service(&self.tenant, id, item) {
+                Ok(service) => services.push(service),
+                Err(error) => {
+                    tracing::error!(tenant.id = %self.tenant, service.id = id, %error, "a service's record cannot be read; the service is skipped");
+                    unreadable.extend(ServiceId::parse(id).ok());
+                }
             }
-            services.push(service);
         }
         services.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        Ok(services)
+        unreadable.sort();
+        (services, unreadable)
     }
 
     fn take_state(&mut self) -> Result<(State, Deliveries), StoreError> {
@@ -873,7 +884,6 @@ impl Partition {
             services,
             transitions: record.transitions,
             transitions_dropped: record.transitions_dropped,
-            quiet_until: record.quiet_until,
         };
         Ok((state, Deliveries { failing_since: record.failing_since, gone_since: record.gone_since }))
     }
@@ -914,21 +924,47 @@ fn tenant_key(public: &str, wrapped: &str, made_at: Timestamp) -> Result<TenantK
     Ok(TenantKey { public, wrapped: WrappedKey::new(decode(wrapped)?), made_at })
 }
 
-impl From<Since> for StateEntry {
-    fn from(since: Since) -> Self {
-        let s = match since.status {
+/// A service from its record, if the record is what its key says.
+fn service(tenant: &TenantId, id: &str, item: Item) -> Result<Service, StoreError> {
+    let record: ServiceRecord = from_item(item)?;
+    let service = Service {
+        id: ServiceId::derive(tenant, record.check.0.url.as_str()),
+        name: record.name,
+        check: record.check.0,
+        thresholds: record.thresholds,
+        owner: record.owner,
+        activity: record.activity,
+        first: record.first.map(|first| first.0),
+        created_at: record.created_at,
+    };
+    if service.id.as_str() == id {
+        Ok(service)
+    } else {
+        Err(StoreError::Poisoned("a service's id does not follow from its URL".into()))
+    }
+}
+
+impl From<ServiceStatus> for StateEntry {
+    fn from(status: ServiceStatus) -> Self {
+        let s = match status.status {
             Status::Alive => 'A',
             Status::Down => 'D',
             Status::Paused => 'P',
             Status::Unknown => 'U',
         };
-        let h = (since.history != History::default()).then(|| since.history.bits());
-        let d = (since.held > 0).then_some(since.held);
-        Self { s, t: since.since.as_second(), h, d }
+        Self {
+            s,
+            t: status.since.as_second(),
+            c: status.created_at.as_second(),
+            h: (status.history != History::default()).then(|| status.history.bits()),
+            d: (status.suppressed > 0).then_some(status.suppressed),
+            u: (status.unseen > 0).then_some(status.unseen),
+            f: status.unconfirmed_at.map(Tick::as_second),
+        }
     }
 }
 
-impl TryFrom<StateEntry> for Since {
+impl TryFrom<StateEntry> for ServiceStatus {
     type Error = StoreError;
     fn try_from(entry: StateEntry) -> Result<Self, StoreError> {
         let status = match entry.s {
@@ -938,10 +974,35 @@ impl TryFrom<StateEntry> for Since {
             'U' => Status::Unknown,
             other => return Err(StoreError::Poisoned(format!("status {other:?}"))),
         };
-        let since = Timestamp::from_second(entry.t).map_err(poisoned)?;
-        let history = History::from_bits(entry.h.unwrap_or_default());
-        Ok(Self { status, since, history, held: entry.d.unwrap_or_default() })
+        let time = |seconds| Timestamp::from_second(seconds).map_err(poisoned);
+        Ok(Self {
+            status,
+            since: time(entry.t)?,
+            created_at: time(entry.c)?,
+            history: History::from_bits(entry.h.unwrap_or_default()),
+            suppressed: entry.d.unwrap_or_default(),
+            unseen: entry.u.unwrap_or_default(),
+            unconfirmed_at: entry.f.map(time).transpose()?.map(Tick::from_start),
+        })
     }
+}
+
+/// A condition that the attribute is what was read, an absent one included (`NULL`).
+fn is_as_read(name: &str, read: &AttributeValue, values: &mut Item) -> String {
+    if read.is_null() {
+        return format!("attribute_not_exists({name})");
+    }
+    values.insert(format!(":read_{name}"), read.clone());
+    format!("{name} = :read_{name}")
+}
+
+/// A condition that nobody has changed, registered or given another key to the tenant since it was read. Names the status
+/// `#s`.
+fn tenant_is_as_read(tenant: &Tenant, values: &mut Item) -> Result<String, StoreError> {
+    values.insert(":read_status".to_owned(), value(&tenant.status)?);
+    values.insert(":read_key".to_owned(), text(encode(tenant.key.public.as_bytes())));
+    let registered = is_as_read("registeredAt", &value(&tenant.registered_at)?, values);
+    Ok(format!("#s = :read_status AND publicKey = :read_key AND {registered}"))
 }
 
 fn tenant_pk(tenant: &TenantId) -> String {

@@ -166,27 +166,37 @@ impl<S: Checks> Checks for FailingStore<S> {
         self.faults.call("acknowledge", store_error, self.store.acknowledge(tenant, tick)).await
     }
 
-    async fn record_deliveries(&self, tenant: &TenantId, deliveries: Deliveries) -> Result<(), StoreError> {
-        let record = self.store.record_deliveries(tenant, deliveries);
+    async fn record_deliveries(
+        &self,
+        tenant: &TenantId,
+        found: Deliveries,
+        deliveries: Deliveries,
+    ) -> Result<(), StoreError> {
+        let record = self.store.record_deliveries(tenant, found, deliveries);
         self.faults.call("record_deliveries", store_error, record).await
     }
 
-    async fn mark(&self, tenant: &TenantId, status: TenantStatus) -> Result<(), StoreError> {
+    async fn mark(&self, tenant: &Tenant, status: TenantStatus) -> Result<Committed, StoreError> {
         self.faults.call("mark", store_error, self.store.mark(tenant, status)).await
     }
 
     async fn suspend(
         &self,
-        tenant: &TenantId,
+        tenant: &Tenant,
         services: &[ServiceId],
         expires_at: Option<Timestamp>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Committed, StoreError> {
         let suspend = self.store.suspend(tenant, services, expires_at);
         self.faults.call("suspend", store_error, suspend).await
     }
 
-    async fn record_reception(&self, tenant: &TenantId, next: &NextKey) -> Result<(), StoreError> {
-        let record = self.store.record_reception(tenant, next);
+    async fn record_reception(
+        &self,
+        tenant: &TenantId,
+        found: &NextKey,
+        next: &NextKey,
+    ) -> Result<(), StoreError> {
+        let record = self.store.record_reception(tenant, found, next);
         self.faults.call("record_reception", store_error, record).await
     }
 

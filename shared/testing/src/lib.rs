@@ -8,5 +8,6 @@ pub mod aws_server;
 pub mod failing;
 pub mod forge_app;
 pub mod log;
+pub mod names;
 pub mod target;
 pub mod time;

@@ -2,19 +2,20 @@
 #![expect(clippy::unwrap_used, reason = "equipment that cannot be set up ends the test")]
 
 mod certificates;
-mod dns;
 mod hostile;
+mod limits;
 mod names;
 mod outcomes;
 mod redirects;
 mod server;
 mod tls;
-mod turns;
 
 use shared::clock::{Clock, SystemClock};
-use shared::probe::{Check, HttpProbe, Limits, Network, Observation, Policy, Probe as _, Share};
+use shared::probe::{
+    AttemptKind, Check, HttpProbe, Limits, Network, Observation, Policy, Probe as _, TenantQuota,
+};
 
-use dns::NameServer;
+use shared_testing::names::NameServer;
 
 /// The policy of the local stack.
 fn loopback() -> Policy {
@@ -51,7 +52,7 @@ trait ProbeAlone {
 
 impl<C: Clock> ProbeAlone for HttpProbe<C> {
     async fn probe_alone(&self, check: &Check) -> Observation {
-        self.probe(check, &Share::default()).await
+        self.probe(check, &TenantQuota::default(), AttemptKind::First).await
     }
 }
 

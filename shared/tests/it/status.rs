@@ -3,17 +3,16 @@
 mod histories;
 mod month;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use shared::id::{Owner, ServiceId, TenantId};
 use shared::probe::{Check, Failure, Observation, Policy};
 use shared::service::{Activity, AliveAfter, DownAfter, Service, ServiceName, Thresholds};
-use shared::status::State;
+use shared::status::{Finding, State, TenantServices};
 use shared::tick::{Period, Tick};
 
-pub(crate) type Observations = BTreeMap<ServiceId, Observation>;
-pub(crate) type Doubted = BTreeSet<ServiceId>;
+pub(crate) type Findings = BTreeMap<ServiceId, Finding>;
 
 /// 2026-11-01T00:00:00Z.
 const BEGIN: i64 = 1_793_491_200;
@@ -35,6 +34,11 @@ pub(crate) fn service(host: &str, thresholds: Thresholds) -> Service {
     let owner = Owner::parse("owner-1").unwrap();
     let pending = Service::pending(&tenant, name, Check::get(target), owner, tick(0).start());
     Service { activity: Activity::Active, thresholds, ..pending }
+}
+
+/// Services without one that cannot be read.
+pub(crate) fn readable(services: &[Service]) -> TenantServices<'_> {
+    TenantServices { services, unreadable: &[] }
 }
 
 pub(crate) fn thresholds(failed: u8, of: u8, good: u8) -> Thresholds {

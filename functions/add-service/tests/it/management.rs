@@ -7,7 +7,7 @@ use shared::clock::Clock as _;
 use shared::config::ServiceLimits;
 use shared::id::ServiceId;
 use shared::service::Activity;
-use shared::status::{History, Since, State, Status};
+use shared::status::{History, ServiceStatus, State, Status};
 use shared::store::{Checks as _, Committed, Registered, Registrations as _};
 use shared::tenant::TenantStatus;
 use shared::tick::{Period, Tick};
@@ -314,7 +314,15 @@ async fn a_service_that_is_removed_and_added_again_starts_afresh() {
     let a = add(&world, "a").await;
     let period = Period::from_minutes(5).unwrap();
     let tick = Tick::containing(world.clock.now(), period);
-    let down = Since { status: Status::Down, since: world.clock.now(), history: History::default(), held: 3 };
+    let down = ServiceStatus {
+        status: Status::Down,
+        since: world.clock.now(),
+        created_at: world.clock.now(),
+        history: History::default(),
+        suppressed: 3,
+        unseen: 0,
+        unconfirmed_at: None,
+    };
     let state = State { last_tick: Some(tick), services: [(a.clone(), down)].into(), ..State::default() };
     let committed = world.aws.store().commit(&world.app.tenant_id(), None, &state).await.unwrap();
     assert_eq!(committed, Committed::Yes);
@@ -326,7 +334,7 @@ async fn a_service_that_is_removed_and_added_again_starts_afresh() {
     assert_eq!(register.body["service"]["status"], "ALIVE");
     let stored = stored(&world).await;
     let now = shared::status::current(&stored.state, &stored.services[0]);
-    assert_eq!((now.status, now.since, now.held), (Status::Alive, world.clock.now(), 0));
+    assert_eq!((now.status, now.since, now.suppressed), (Status::Alive, world.clock.now(), 0));
 }
 
 #[tokio::test]

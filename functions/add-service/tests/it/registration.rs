@@ -320,7 +320,10 @@ async fn a_redirecting_trigger_is_not_followed() {
     // HttpCallbacks is built without redirects: a 302 is the platform's answer, and retried like one.
     let world = World::start().await;
     world.app.answer_next(vec![Reply::Platform(302)]);
-    let function = add_service::AddService { callbacks: HttpCallbacks::new().unwrap(), ..world.function() };
+    let function = add_service::AddService {
+        callbacks: HttpCallbacks::new(world.clock.clone()).unwrap(),
+        ..world.function()
+    };
     assert_eq!(send(&function, &world.wish("a").await).await.status(), 201);
     assert_eq!(world.app.received("REGISTER").len(), 2);
 }

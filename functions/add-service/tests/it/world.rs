@@ -58,7 +58,7 @@ impl World {
             store: self.aws.store(),
             deployment_key: self.aws.deployment_key(),
             tenant_keys: self.aws.wrapping_key(),
-            callbacks: HttpCallbacks::new().unwrap(),
+            callbacks: HttpCallbacks::new(self.clock.clone()).unwrap(),
             clock: self.clock.clone(),
             nonce: random_nonce,
             metrics: Metrics::default(),

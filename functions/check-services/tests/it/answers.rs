@@ -2,7 +2,7 @@
 //! throttling, refusals, and silence.
 
 use check_services::bus::{BusError, EventBus, Publish as _};
-use check_services::event::{Range, VerdictsHeld};
+use check_services::event::{Range, VerdictsSuppressed};
 use serde_json::{Value, json};
 use shared::id::{CloudId, TenantId};
 use shared::key::kms::WrappingKey;
@@ -72,10 +72,10 @@ async fn a_call_takes_ten_entries() {
 }
 
 #[tokio::test]
-async fn held_verdicts_are_announced_under_a_name_of_their_own() {
+async fn suppressed_verdicts_are_announced_under_a_name_of_their_own() {
     let server = AwsServer::start([taken("+")]).await;
-    let held = VerdictsHeld { tick: ranges(1)[0].tick, tenants: 2, services: 7 };
-    bus(&server).held(&held).await.unwrap();
+    let suppressed = VerdictsSuppressed { tick: ranges(1)[0].tick, tenants: 2, services: 7 };
+    bus(&server).suppressed(&suppressed).await.unwrap();
     let entry = server.requests()[0]["Entries"][0].clone();
     assert_eq!((&entry["Source"], &entry["DetailType"]), (&json!("forge-health"), &json!("VerdictsHeld")));
     let detail: Value = serde_json::from_str(entry["Detail"].as_str().unwrap()).unwrap();

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use check_services::bus::{BusError, Publish};
-use check_services::event::{Event, Range, StatusChanged, VerdictsHeld};
+use check_services::event::{Event, Range, StatusChanged, VerdictsSuppressed};
 use check_services::key_cache::KeyCache;
 use check_services::{CheckServices, Failed, Summary};
 use jiff::SignedDuration;
@@ -38,8 +38,8 @@ impl Publish for FailingBus {
         self.faults.call("ranges", bus_error, self.bus.ranges(ranges)).await
     }
 
-    async fn held(&self, held: &VerdictsHeld) -> Result<(), BusError> {
-        self.faults.call("held", bus_error, self.bus.held(held)).await
+    async fn suppressed(&self, suppressed: &VerdictsSuppressed) -> Result<(), BusError> {
+        self.faults.call("suppressed", bus_error, self.bus.suppressed(suppressed)).await
     }
 
     async fn changes(&self, changes: &[StatusChanged]) -> Result<(), BusError> {
@@ -205,7 +205,8 @@ async fn an_app_that_lost_the_key_is_noted_whatever_call_fails() {
 async fn an_app_that_found_the_key_again_is_noted_whatever_call_fails() {
     let prepare = async || {
         let world = failing_service().await;
-        world.aws.store().mark(&world.app.tenant_id(), TenantStatus::Unregistered).await.unwrap();
+        let tenant = world.watched(&world.app).await.unwrap().tenant;
+        world.aws.store().mark(&tenant, TenantStatus::Unregistered).await.unwrap();
         world
     };
     let calls = ["active", "load", "commit", "unwrap_key", "changes", "acknowledge", "mark"];
@@ -218,7 +219,12 @@ async fn a_tenant_is_given_up_and_revived_whatever_call_fails() {
         let world = failing_service().await;
         let since = Some(world.clock.now() - SignedDuration::from_hours(25));
         let deliveries = Deliveries { failing_since: since, gone_since: since };
-        world.aws.store().record_deliveries(&world.app.tenant_id(), deliveries).await.unwrap();
+        world
+            .aws
+            .store()
+            .record_deliveries(&world.app.tenant_id(), Deliveries::default(), deliveries)
+            .await
+            .unwrap();
         world.app.answer_always(Reply::Platform(404));
         world
     };

@@ -8,17 +8,16 @@ use serde_json::{Value, json};
 use shared::callback::Answer;
 use shared::callback::http::Deliver;
 use shared::clock::Clock as _;
-use shared::config::CallbackMode;
 use shared::handoff::Binding;
 use shared::id::{HandoffId, Owner, ServiceId};
-use shared::probe::{Check, Observation, Probe, Share};
+use shared::probe::{AttemptKind, Check, Observation, Probe, TenantQuota};
 use shared::service::Change;
 use shared::store::{Amended, Amendment, Registrations as _};
 use shared::tenant::TriggerUrl;
 use shared_testing::forge_app::Reply;
 use tokio::sync::Notify;
 
-use crate::world::{Deployed, World};
+use crate::world::World;
 
 /// Changes a service as add-service does.
 pub(crate) async fn change(world: &World, service: &ServiceId, change: Change) {
@@ -34,12 +33,6 @@ pub(crate) async fn change(world: &World, service: &ServiceId, change: Change) {
         binding: &Binding { id: HandoffId::derive("app", &jti), expires_at: now },
     };
     assert_eq!(store.amend(&amendment).await.unwrap(), Amended::Yes);
-}
-
-fn on_change(world: &World) -> Deployed {
-    let mut function = world.function();
-    function.settings.callback_mode = CallbackMode::OnChange;
-    function
 }
 
 /// Of the last update: the services' statuses, and the changes.
@@ -118,78 +111,49 @@ async fn a_removed_service_is_absent_from_the_next_update() {
 }
 
 #[tokio::test]
-async fn a_removal_a_pause_and_a_resumption_are_told_at_once_also_when_only_changes_are() {
-    let world = World::start().await;
-    let (a, b) = (world.add(&world.app, "a").await, world.add(&world.app, "b").await);
-    let function = on_change(&world);
-    world.tick(&function).await;
-    // The registration, and after it silence. No heartbeat is due in the hour's first half.
-    world.next_tick(&function).await;
-    let quiet = async || {
-        while world.next_tick(&function).await.not_needed == 0 {}
-        updates(&world)
-    };
-    for (service, what) in
-        [(&a, Change::Pause), (&a, Change::Resume), (&a, Change::Pause), (&b, Change::Remove)]
-    {
-        let before = quiet().await;
-        change(&world, service, what).await;
-        world.next_tick(&function).await;
-        assert_eq!(updates(&world), before + 1, "{what:?}");
-    }
-    assert_eq!(told(&world).0, [json!("PAUSED")]);
-}
-
-#[tokio::test]
 async fn a_service_that_is_removed_and_added_again_between_two_ticks_starts_afresh() {
-    for mode in [CallbackMode::EveryTick, CallbackMode::OnChange] {
-        let world = World::start().await;
-        let a = world.add(&world.app, "a").await;
-        let mut function = world.function();
-        function.settings.callback_mode = mode;
-        world.target.answer(500);
-        world.tick(&function).await;
-        assert_eq!(told(&world).0, [json!("DOWN")]);
+    let world = World::start().await;
+    let a = world.add(&world.app, "a").await;
+    let function = world.function();
+    world.target.answer(500);
+    world.tick(&function).await;
+    assert_eq!(told(&world).0, [json!("DOWN")]);
 
-        world.clock.advance(60);
-        change(&world, &a, Change::Remove).await;
-        assert_eq!(world.add(&world.app, "a").await, a);
-        world.target.answer(200);
-        world.clock.advance(240);
-        world.tick(&function).await;
-        assert_eq!(told(&world), (vec![json!("ALIVE")], vec![json!(["UNKNOWN", "ALIVE", "ok"])]), "{mode:?}");
-    }
+    world.clock.advance(60);
+    change(&world, &a, Change::Remove).await;
+    assert_eq!(world.add(&world.app, "a").await, a);
+    world.target.answer(200);
+    world.clock.advance(240);
+    world.tick(&function).await;
+    assert_eq!(told(&world), (vec![json!("ALIVE")], vec![json!(["UNKNOWN", "ALIVE", "ok"])]));
 }
 
 #[tokio::test]
 async fn after_the_last_service_an_empty_list_is_told_once_and_then_nothing() {
-    for mode in [CallbackMode::EveryTick, CallbackMode::OnChange] {
-        let world = World::start().await;
-        let a = world.add(&world.app, "a").await;
-        let mut function = world.function();
-        function.settings.callback_mode = mode;
-        world.tick(&function).await;
-        change(&world, &a, Change::Remove).await;
-        // Until the app has taken it.
-        world.app.answer_next([Reply::Code(401, "UNAUTHORIZED"), Reply::Code(401, "UNAUTHORIZED")]);
-        for (accepted, not_accepted) in [(0, 1), (0, 1), (1, 0)] {
-            let summary = world.next_tick(&function).await;
-            assert_eq!((summary.accepted, summary.not_accepted), (accepted, not_accepted), "{mode:?}");
-            assert_eq!(told(&world), (vec![], vec![]));
-        }
-        let before = updates(&world);
-        for _ in 0..30 {
-            let summary = world.next_tick(&function).await;
-            assert_eq!((summary.passed_over, summary.services, summary.not_needed), (1, 0, 0), "{mode:?}");
-        }
-        assert_eq!(updates(&world), before);
-
-        // Whoever comes next finds everything in place, and no tick was missed while there was nothing to check.
-        world.add(&world.app, "b").await;
-        world.next_tick(&function).await;
-        assert_eq!(told(&world).0, [json!("ALIVE")]);
-        assert_eq!(world.app.received("UPDATE").pop().unwrap().body["missedTicks"], Value::Null);
+    let world = World::start().await;
+    let a = world.add(&world.app, "a").await;
+    let function = world.function();
+    world.tick(&function).await;
+    change(&world, &a, Change::Remove).await;
+    // Until the app has taken it.
+    world.app.answer_next([Reply::Code(401, "UNAUTHORIZED"), Reply::Code(401, "UNAUTHORIZED")]);
+    for (accepted, not_accepted) in [(0, 1), (0, 1), (1, 0)] {
+        let summary = world.next_tick(&function).await;
+        assert_eq!((summary.accepted, summary.not_accepted), (accepted, not_accepted));
+        assert_eq!(told(&world), (vec![], vec![]));
     }
+    let before = updates(&world);
+    for _ in 0..30 {
+        let summary = world.next_tick(&function).await;
+        assert_eq!((summary.skipped, summary.services), (1, 0));
+    }
+    assert_eq!(updates(&world), before);
+
+    // Whoever comes next finds everything in place, and no tick was missed while there was nothing to check.
+    world.add(&world.app, "b").await;
+    world.next_tick(&function).await;
+    assert_eq!(told(&world).0, [json!("ALIVE")]);
+    assert_eq!(world.app.received("UPDATE").pop().unwrap().body["missedTicks"], Value::Null);
 }
 
 #[tokio::test]
@@ -215,10 +179,10 @@ struct Waiting<P> {
 }
 
 impl<P: Probe> Probe for Waiting<P> {
-    async fn probe(&self, check: &Check, share: &Share) -> Observation {
+    async fn probe(&self, check: &Check, quota: &TenantQuota, kind: AttemptKind) -> Observation {
         self.begun.notify_one();
         self.go_on.notified().await;
-        self.probe.probe(check, share).await
+        self.probe.probe(check, quota, kind).await
     }
 }
 
@@ -264,36 +228,71 @@ impl Deliver for Dying {
 }
 
 #[tokio::test]
-async fn death_before_the_empty_list_is_sent_loses_nothing() {
-    for mode in [CallbackMode::EveryTick, CallbackMode::OnChange] {
-        let world = World::start().await;
-        let a = world.add(&world.app, "a").await;
-        let mut function = world.function();
-        function.settings.callback_mode = mode;
-        world.tick(&function).await;
+async fn a_service_removed_and_added_again_during_its_tick_inherits_nothing_of_it() {
+    let world = World::start().await;
+    let a = world.add(&world.app, "a").await;
+    world.target.answer(500);
+    let deployed = world.function();
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let waiting = CheckServices {
+        probe: Waiting { probe: deployed.probe, begun: Arc::clone(&begun), go_on: Arc::clone(&go_on) },
+        store: deployed.store,
+        keys: deployed.keys,
+        callbacks: deployed.callbacks,
+        bus: deployed.bus,
+        clock: deployed.clock,
+        metrics: deployed.metrics,
+        settings: deployed.settings,
+    };
+    let meanwhile = async {
+        begun.notified().await;
+        world.clock.advance(1);
         change(&world, &a, Change::Remove).await;
-        world.clock.advance(300);
-        let at_sending = Arc::new(Notify::new());
-        let mut deployed = world.function();
-        deployed.settings.callback_mode = mode;
-        let dying = CheckServices {
-            callbacks: Dying(Arc::clone(&at_sending)),
-            store: deployed.store,
-            keys: deployed.keys,
-            probe: deployed.probe,
-            bus: deployed.bus,
-            clock: deployed.clock,
-            metrics: deployed.metrics,
-            settings: deployed.settings,
-        };
-        tokio::select! {
-            _ = dying.handle(world.scheduled(), world.deadline()) => unreachable!("it never comes back"),
-            () = at_sending.notified() => {}
+        assert_eq!(world.add(&world.app, "a").await, a);
+        for _ in 0..3 {
+            go_on.notify_one();
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let before = updates(&world);
-        world.next_tick(&function).await;
-        assert_eq!((updates(&world), told(&world)), (before + 1, (vec![], vec![])), "{mode:?}");
-        world.next_tick(&function).await;
-        assert_eq!(updates(&world), before + 1);
+    };
+    let (summary, ()) = tokio::join!(waiting.handle(world.scheduled(), world.deadline()), meanwhile);
+    assert_eq!(summary.unwrap().not_alive, 1);
+    assert_eq!(told(&world).0, [json!("DOWN")], "of the service that the tick found");
+
+    world.clock.advance(60);
+    world.target.answer(200);
+    world.next_tick(&world.function()).await;
+    let (statuses, changes) = told(&world);
+    assert_eq!(statuses, [json!("ALIVE")]);
+    assert_eq!(changes.last(), Some(&json!(["UNKNOWN", "ALIVE", "ok"])), "its successor began anew");
+}
+
+#[tokio::test]
+async fn death_before_the_empty_list_is_sent_loses_nothing() {
+    let world = World::start().await;
+    let a = world.add(&world.app, "a").await;
+    let function = world.function();
+    world.tick(&function).await;
+    change(&world, &a, Change::Remove).await;
+    world.clock.advance(300);
+    let at_sending = Arc::new(Notify::new());
+    let deployed = world.function();
+    let dying = CheckServices {
+        callbacks: Dying(Arc::clone(&at_sending)),
+        store: deployed.store,
+        keys: deployed.keys,
+        probe: deployed.probe,
+        bus: deployed.bus,
+        clock: deployed.clock,
+        metrics: deployed.metrics,
+        settings: deployed.settings,
+    };
+    tokio::select! {
+        _ = dying.handle(world.scheduled(), world.deadline()) => unreachable!("it never comes back"),
+        () = at_sending.notified() => {}
     }
+    let before = updates(&world);
+    world.next_tick(&function).await;
+    assert_eq!((updates(&world), told(&world)), (before + 1, (vec![], vec![])));
+    world.next_tick(&function).await;
+    assert_eq!(updates(&world), before + 1);
 }

@@ -18,7 +18,7 @@ async fn the_same_tick_twice_at_once_changes_and_sends_once() {
     let [a, b, c] = &functions;
     let (a, b, c) = tokio::join!(world.tick(a), world.tick(b), world.tick(c));
     assert_eq!(a.accepted + b.accepted + c.accepted, 1);
-    assert_eq!(a.passed_over + b.passed_over + c.passed_over, 2);
+    assert_eq!(a.skipped + b.skipped + c.skipped, 2);
     assert_eq!(world.app.received("UPDATE").len(), 1);
     assert_eq!(world.watched(&world.app).await.unwrap().state.transitions.len(), 1);
 }
@@ -28,7 +28,7 @@ async fn the_same_tick_again_does_nothing_at_all() {
     let world = World::with_one_service().await;
     world.tick(&world.function()).await;
     let summary = world.tick(&world.function()).await;
-    assert_eq!((summary.accepted, summary.passed_over), (0, 1));
+    assert_eq!((summary.accepted, summary.skipped), (0, 1));
     assert_eq!(world.target.asked(), 1);
 }
 
@@ -39,7 +39,7 @@ async fn an_older_tick_that_overlaps_a_newer_one_is_dropped() {
     let older = world.scheduled();
     world.next_tick(&function).await;
     let summary = function.handle(older, world.deadline()).await.unwrap();
-    assert_eq!((summary.accepted, summary.passed_over), (0, 1));
+    assert_eq!((summary.accepted, summary.skipped), (0, 1));
     let ticks: Vec<_> =
         world.app.received("UPDATE").iter().map(|update| update.body["tick"].clone()).collect();
     assert_eq!(ticks, ["2026-11-22T10:10:00Z"]);

@@ -3,7 +3,6 @@
 use check_services::CheckServices;
 use check_services::key_cache::KeyCache;
 use shared::clock::Clock as _;
-use shared::config::CallbackMode;
 use shared::key::{PublicKey, Sign as _};
 use shared::service::Change;
 use shared::store::{Committed, Rotations as _};
@@ -13,7 +12,6 @@ use shared_testing::failing::{FailingStore, Fault, Faults};
 use shared_testing::forge_app::Reply;
 
 use crate::changes::change;
-use crate::on_change::{next_ticks, quiet_world};
 use crate::world::World;
 
 const HOUR: i64 = 3600;
@@ -71,7 +69,7 @@ async fn a_tenant_without_services_gets_its_next_key_and_then_nothing_more() {
         world.tick(&function).await;
         change(&world, &a, Change::Remove).await;
         assert_eq!(world.next_tick(&function).await.accepted, 1);
-        assert_eq!(world.next_tick(&function).await.passed_over, 1);
+        assert_eq!(world.next_tick(&function).await.skipped, 1);
 
         let next = world.offer_next_key(&world.app).await;
         if !knows_introductions {
@@ -81,7 +79,7 @@ async fn a_tenant_without_services_gets_its_next_key_and_then_nothing_more() {
             assert_eq!(world.next_tick(&function).await.accepted, 1);
         }
         for _ in 0..5 {
-            assert_eq!(world.next_tick(&function).await.passed_over, 1);
+            assert_eq!(world.next_tick(&function).await.skipped, 1);
         }
         assert_eq!(trusted(&world).contains(&next.key.public), knows_introductions);
     }
@@ -212,7 +210,7 @@ async fn the_same_tick_twice_hands_over_once() {
     let (one, two) = (world.function(), world.function());
     world.clock.advance(300);
     let (one, two) = tokio::join!(world.tick(&one), world.tick(&two));
-    assert_eq!((one.accepted + two.accepted, one.passed_over + two.passed_over), (1, 1));
+    assert_eq!((one.accepted + two.accepted, one.skipped + two.skipped), (1, 1));
     assert_eq!(world.app.received("UPDATE").len(), 2);
 }
 
@@ -262,39 +260,6 @@ async fn a_next_key_that_cannot_be_unwrapped_leaves_the_present_one_in_use_and_i
     assert_eq!(world.app.not_trusted(), 0);
     let noted = tenant(&world).await.next_key.unwrap();
     assert!(!noted.is_accepted && noted.refused_at.is_some(), "{:?}", noted.refused_at);
-}
-
-#[tokio::test]
-async fn an_app_that_waits_for_its_heartbeat_is_left_alone_once_its_next_key_is_known_to_be_unusable() {
-    let (world, function) = quiet_world().await;
-    world.offer_next_key(&world.app).await;
-    world.spoil_next_key(&world.app).await;
-    assert_eq!(next_ticks(&world, &function, 6).await, [1, 1, 1, 0, 0, 0]);
-}
-
-#[tokio::test]
-async fn an_app_that_waits_for_its_heartbeat_is_told_of_its_next_key_at_once() {
-    let world = World::with_one_service().await;
-    let mut function = world.function();
-    function.settings.callback_mode = CallbackMode::OnChange;
-    for _ in 0..4 {
-        world.next_tick(&function).await;
-    }
-    // Its heartbeat is at a tick of its own of the hour; in the eleven ticks after that there is none.
-    let mut quiet = 0;
-    while world.next_tick(&function).await.not_needed == 1 {
-        quiet += 1;
-        assert!(quiet < 12);
-    }
-    let told = world.app.received("UPDATE").len();
-    assert_eq!(world.next_tick(&function).await.not_needed, 1);
-    let next = world.offer_next_key(&world.app).await;
-    for _ in 0..2 {
-        assert_eq!(world.next_tick(&function).await.accepted, 1);
-    }
-    assert_eq!(tenant(&world).await.key, next.key);
-    assert_eq!(world.next_tick(&function).await.not_needed, 1);
-    assert_eq!(world.app.received("UPDATE").len(), told + 2);
 }
 
 #[tokio::test]

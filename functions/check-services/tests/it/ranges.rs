@@ -2,7 +2,7 @@
 
 use check_services::event::Event;
 
-use shared::probe::{Check, Observation, Probe, Share};
+use shared::probe::{AttemptKind, Check, Observation, Probe, TenantQuota};
 
 use crate::world::World;
 
@@ -76,7 +76,7 @@ async fn a_deadline_that_has_passed_is_none() {
     let world = World::with_one_service().await;
     let long_ago = "1970-01-01T00:10:00Z".parse().unwrap();
     let summary = world.function().handle(world.scheduled(), long_ago).await.unwrap();
-    assert_eq!((summary.accepted, summary.handed_on, summary.left_over), (1, 0, 0));
+    assert_eq!((summary.accepted, summary.handed_on, summary.not_started), (1, 0, 0));
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn starts_are_spread_over_the_period_and_the_results_name_the_tick() {
 struct Hanging;
 
 impl Probe for Hanging {
-    async fn probe(&self, _: &Check, _: &Share) -> Observation {
+    async fn probe(&self, _: &Check, _: &TenantQuota, _: AttemptKind) -> Observation {
         std::future::pending().await
     }
 }
@@ -131,8 +131,8 @@ async fn a_tenant_that_hangs_is_cut_off_and_the_rest_handed_on_in_time() {
     // A fifth of a second until no tenant is started any more, and 25 more until probing ends.
     let deadline = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
     let summary = function.handle(world.scheduled(), deadline).await.unwrap();
-    assert!(summary.accepted > 0 && summary.left_over > 0, "{summary:?}");
-    assert_eq!((summary.accepted + summary.left_over, summary.handed_on, summary.alive), (31, 1, 0));
+    assert!(summary.accepted > 0 && summary.not_started > 0, "{summary:?}");
+    assert_eq!((summary.accepted + summary.not_started, summary.handed_on, summary.alive), (31, 1, 0));
     // Not seen is no verdict: the status stays what it was.
     let told: Vec<_> = apps.iter().flat_map(|app| app.received("UPDATE")).collect();
     assert_eq!(told.len(), summary.accepted);
@@ -141,5 +141,5 @@ async fn a_tenant_that_hangs_is_cut_off_and_the_rest_handed_on_in_time() {
     let function = world.function();
     let rest = world.bus.ranges.lock().unwrap()[0].clone();
     let resumed = function.handle(Event::Range { detail: rest }, world.deadline()).await.unwrap();
-    assert_eq!((resumed.accepted, resumed.passed_over), (summary.left_over, 0));
+    assert_eq!((resumed.accepted, resumed.skipped), (summary.not_started, 0));
 }

@@ -26,7 +26,11 @@ async fn one_signed_update_per_tick_carries_the_whole_state() {
     assert_eq!(body["services"][0]["check"]["attempts"], 1);
     assert_eq!(body["transitions"][0]["from"], "UNKNOWN");
     assert_eq!(body["transitionsDropped"], 0);
-    assert!(body.get("nextUpdateBy").is_none(), "the next tick tells again");
+    assert_eq!(
+        (&body["sentAt"], &body["nextUpdateBy"]),
+        (&json!("2026-11-22T10:05:01Z"), &json!("2026-11-22T10:15:01Z"))
+    );
+    assert_eq!((&body["periodS"], &body["services"][0]["addedBy"]), (&json!(300), &json!("owner-1")));
 }
 
 #[tokio::test]

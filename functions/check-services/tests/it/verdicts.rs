@@ -1,15 +1,14 @@
 //! When a failed check counts, when it is held, and what the app is told of it.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use check_services::event::VerdictsHeld;
+use check_services::CheckServices;
+use check_services::event::VerdictsSuppressed;
 use serde_json::{Value, json};
-use shared::probe::{Check, Policy};
+use shared::probe::{AttemptKind, Check, Observation, Policy, Probe, TenantQuota};
 use shared::service::{AliveAfter, DownAfter, Thresholds};
-use shared::status::hold::MAX_HELD;
-use shared_testing::forge_app::ForgeApp;
+use shared::status::MAX_SUPPRESSED;
 use shared_testing::target::Target;
 
 use crate::world::{Deployed, World};
@@ -69,185 +68,173 @@ async fn a_service_that_asks_for_two_of_three_is_down_at_the_second_failure() {
         keys.sort();
         keys
     };
-    assert_eq!(keys(patient.as_str()), ["h", "s", "t"]);
-    assert_eq!(keys(plain.as_str()), ["s", "t"]);
+    assert_eq!(keys(patient.as_str()), ["c", "h", "s", "t"]);
+    assert_eq!(keys(plain.as_str()), ["c", "s", "t"]);
     assert_eq!(services[patient.as_str()].as_m().unwrap()["h"], AttributeValue::N("20".to_owned()));
 }
 
-/// Six services at six hosts, all alive, and a function that leaves time to see the others' first attempts.
-async fn six_hosts() -> (World, Vec<Target>, Deployed) {
+/// Six services that are alive, and three control endpoints that answer.
+async fn controlled() -> (World, Vec<Target>, Deployed) {
     let world = World::start().await;
-    let targets = at_hosts(&world, &world.app, 2..8).await;
+    for path in ["a", "b", "c", "d", "e", "f"] {
+        world.add(&world.app, path).await;
+    }
     let mut function = world.function();
-    function.settings.confirm_after = vec![Duration::from_millis(300); 2];
+    let mut controls = Vec::new();
+    for host in 2..5 {
+        let control = Target::start_at(host).await;
+        let url = Policy::public(vec![], vec![]).allow_loopback().target(&control.url("")).unwrap();
+        function.settings.controls.push(Check { timeout_ms: 500, ..Check::get(url) });
+        controls.push(control);
+    }
     world.next_tick(&function).await;
     assert_eq!(statuses(&last_update(&world)), ["ALIVE"; 6]);
-    (world, targets, function)
+    (world, controls, function)
 }
 
 #[tokio::test]
-async fn when_most_unrelated_hosts_fail_alike_verdicts_are_held_and_announced() {
-    let (world, targets, function) = six_hosts().await;
-    for target in &targets[..4] {
-        target.answer(500);
-    }
+async fn while_most_control_endpoints_fail_no_service_becomes_down() {
+    let (world, controls, function) = controlled().await;
+    let asked = || controls.iter().map(Target::asked).collect::<Vec<_>>();
+    assert_eq!(asked(), [0, 0, 0], "nobody needs to know");
     let before = last_update(&world);
+    world.target.answer(500);
+    for control in &controls[..2] {
+        control.answer(500);
+    }
     let summary = world.next_tick(&function).await;
     let update = last_update(&world);
-    assert_eq!((summary.held, held(&update)), (4, 4));
+    assert_eq!((summary.suppressed, held(&update)), (6, 6));
     assert_eq!(statuses(&update), ["ALIVE"; 6]);
     assert_eq!(update["services"][0]["since"], before["services"][0]["since"]);
     assert_eq!(update["transitions"], json!([]));
-    let failing =
-        update["services"].as_array().unwrap().iter().find(|service| service["held"] == true).unwrap();
-    assert_eq!((&failing["check"]["failure"], &failing["check"]["attempts"]), (&json!("status"), &json!(3)));
-    let announced = world.bus.held.lock().unwrap().clone();
+    assert_eq!(
+        (&update["services"][0]["check"]["failure"], &update["services"][0]["check"]["attempts"]),
+        (&json!("status"), &json!(3))
+    );
+    assert_eq!(asked(), [1, 1, 1], "once for all of them");
     let tick = world.watched(&world.app).await.unwrap().state.last_tick.unwrap();
-    assert_eq!(announced, [VerdictsHeld { tick, tenants: 1, services: 4 }]);
+    let announced = world.bus.suppressed.lock().unwrap().clone();
+    assert_eq!(announced, [VerdictsSuppressed { tick, tenants: 1, services: 6 }]);
 
-    // Three of six are no longer most of them: what fails now is down.
-    targets[0].answer(200);
-    let summary = world.next_tick(&function).await;
-    let update = last_update(&world);
-    assert_eq!((summary.held, held(&update)), (0, 0));
-    assert_eq!(statuses(&update).iter().filter(|status| **status == "DOWN").count(), 3);
-    // And says nothing about our side any more when the rest fails.
-    for target in &targets {
-        target.answer(500);
-    }
-    world.next_tick(&function).await;
-    assert_eq!(statuses(&last_update(&world)), ["DOWN"; 6]);
-    assert_eq!(world.bus.held.lock().unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn a_canary_that_answers_makes_a_great_outage_a_true_one() {
-    let (world, targets, mut function) = six_hosts().await;
-    let canary = Target::start().await;
-    let url = Policy::public(vec![], vec![]).allow_loopback().target(&canary.url("")).unwrap();
-    function.settings.canary = Some(Check::get(url));
-    world.next_tick(&function).await;
-    assert_eq!(canary.asked(), 0, "nobody needs to know");
-
-    for target in &targets {
-        target.answer(500);
-    }
-    canary.answer(500);
-    world.next_tick(&function).await;
-    let update = last_update(&world);
-    assert_eq!((statuses(&update), held(&update)), (vec!["ALIVE"; 6], 6));
-    assert_eq!(canary.asked(), 1, "once for all of them");
-
-    canary.answer(200);
+    // Two of three answer again: what fails now is down.
+    controls[0].answer(200);
     world.next_tick(&function).await;
     let update = last_update(&world);
     assert_eq!((statuses(&update), held(&update)), (vec!["DOWN"; 6], 0));
-}
+    assert_eq!(world.bus.suppressed.lock().unwrap().len(), 1);
 
-#[tokio::test]
-async fn an_outage_that_begins_when_the_others_have_been_checked_is_seen_by_asking_them_again() {
-    let (world, targets, function) = six_hosts().await;
-    targets[0].answer(500);
-    let tick = world.next_tick(&function);
-    let outage = async {
-        // Two attempts of the first one, and the others have had their answers.
-        while targets[0].asked() < 3 || targets.iter().any(|target| target.asked() < 2) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        for target in &targets {
-            target.answer(500);
-        }
-    };
-    let (summary, ()) = tokio::join!(tick, outage);
-    assert_eq!(summary.held, 1);
-    assert_eq!(statuses(&last_update(&world)), ["ALIVE"; 6]);
-}
-
-/// One service of the app at each of these hosts.
-async fn at_hosts(world: &World, app: &ForgeApp, hosts: std::ops::Range<u8>) -> Vec<Target> {
-    let mut targets = Vec::new();
-    for host in hosts {
-        let target = Target::start_at(host).await;
-        world.add_service(app, &target.url("health"), Thresholds::default()).await;
-        targets.push(target);
-    }
-    targets
-}
-
-#[tokio::test]
-async fn a_tenant_with_fifty_dead_hosts_hides_nobodys_outage() {
-    let world = World::start().await;
-    let dying = at_hosts(&world, &world.app, 2..52).await;
-    let mut others = Vec::new();
-    for host in [60, 62, 64] {
-        let app = world.another_app().await;
-        let targets = at_hosts(&world, &app, host..host + 2).await;
-        others.push((app, targets));
-    }
-    let mut function = world.function();
-    function.settings.confirm_after = vec![Duration::from_secs(1); 2];
+    // For services that are down nobody is asked.
+    let before = asked();
     world.next_tick(&function).await;
-    assert_eq!(statuses(&last_update(&world)), ["ALIVE"; 50]);
-
-    for target in dying.iter().chain(&others[0].1[..1]) {
-        target.answer(500);
-    }
-    let summary = world.next_tick(&function).await;
-    assert_eq!((summary.not_alive, summary.held), (51, 0));
-    let told: Vec<_> = others
-        .iter()
-        .map(|(app, _)| {
-            let update = app.received("UPDATE").pop().unwrap().body;
-            statuses(&update).iter().filter(|status| **status == "DOWN").count()
-        })
-        .collect();
-    assert_eq!(told, [1, 0, 0]);
+    assert_eq!(asked(), before);
 }
 
 #[tokio::test]
-async fn services_that_were_never_alive_are_no_reason_to_hold_their_own_verdicts() {
-    let world = World::start().await;
-    let targets = at_hosts(&world, &world.app, 2..11).await;
-    for target in &targets[..5] {
-        target.answer(500);
+async fn a_verdict_is_suppressed_for_twelve_ticks_and_then_counts() {
+    let (world, controls, function) = controlled().await;
+    world.target.answer(500);
+    for control in &controls {
+        control.answer(500);
     }
-    let mut function = world.function();
-    function.settings.confirm_after = vec![Duration::from_millis(300); 2];
-    let summary = world.next_tick(&function).await;
-    assert_eq!((summary.not_alive, summary.held), (5, 0));
-    assert_eq!(statuses(&last_update(&world)).iter().filter(|status| **status == "DOWN").count(), 5);
-}
-
-#[tokio::test]
-async fn without_a_canary_a_verdict_is_held_for_a_while_only() {
-    let (world, targets, function) = six_hosts().await;
-    let never_alive = at_hosts(&world, &world.app, 8..9).await;
-    for target in targets.iter().chain(&never_alive) {
-        target.answer(500);
+    for number in 1..=MAX_SUPPRESSED {
+        assert_eq!(world.next_tick(&function).await.suppressed, 6, "tick {number}");
     }
-    for number in 1..=MAX_HELD {
-        assert_eq!(world.next_tick(&function).await.held, 7, "tick {number}");
-    }
-    // The count survives in the table, and goes with the verdict.
-    let counts = async || {
+    let stored = async |name: &str| {
         let services = stored_state(&world).await["services"].as_m().unwrap().clone();
-        services.values().filter_map(|service| service.as_m().unwrap().get("d").cloned()).collect::<Vec<_>>()
+        services.values().filter_map(|service| service.as_m().unwrap().get(name).cloned()).collect::<Vec<_>>()
     };
-    assert_eq!(counts().await, vec![AttributeValue::N(MAX_HELD.to_string()); 7]);
-    assert_eq!(world.next_tick(&function).await.held, 0);
-    assert_eq!(statuses(&last_update(&world)), ["DOWN"; 7]);
-    assert_eq!(counts().await, []);
+    assert_eq!(stored("d").await, vec![AttributeValue::N(MAX_SUPPRESSED.to_string()); 6]);
+    assert_eq!(world.next_tick(&function).await.suppressed, 0);
+    assert_eq!(statuses(&last_update(&world)), ["DOWN"; 6]);
+    assert_eq!(stored("d").await, []);
 }
 
 #[tokio::test]
 async fn an_announcement_that_fails_changes_nothing() {
-    let (world, targets, function) = six_hosts().await;
-    for target in &targets {
-        target.answer(500);
+    let (world, controls, function) = controlled().await;
+    world.target.answer(500);
+    for control in &controls {
+        control.answer(500);
     }
     *world.bus.deaf.lock().unwrap() = true;
     let summary = world.next_tick(&function).await;
-    assert_eq!((summary.held, summary.accepted, held(&last_update(&world))), (6, 1, 6));
+    assert_eq!((summary.suppressed, summary.accepted, held(&last_update(&world))), (6, 1, 6));
+}
+
+#[tokio::test]
+async fn a_control_endpoint_that_hangs_counts_as_failed_and_delays_nobody_for_long() {
+    let (world, controls, mut function) = controlled().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let url = Policy::public(vec![], vec![]).allow_loopback().target(&url).unwrap();
+    function.settings.controls[0] = Check { timeout_ms: 500, ..Check::get(url) };
+    world.target.answer(500);
+    world.next_tick(&function).await;
+    assert_eq!(statuses(&last_update(&world)), ["DOWN"; 6], "two of three answer");
+    world.target.answer(200);
+    world.next_tick(&function).await;
+    controls[1].answer(500);
+    world.target.answer(500);
+    assert_eq!(world.next_tick(&function).await.suppressed, 6, "one of three answers");
+}
+
+/// Answers every first attempt with a failure, and never comes back from a confirmation.
+struct Unconfirmable<P>(P);
+
+impl<P: Probe> Probe for Unconfirmable<P> {
+    async fn probe(&self, check: &Check, quota: &TenantQuota, kind: AttemptKind) -> Observation {
+        if kind == AttemptKind::Confirmation {
+            return std::future::pending().await;
+        }
+        self.0.probe(check, quota, kind).await
+    }
+}
+
+fn unconfirmable(
+    deployed: Deployed,
+) -> CheckServices<
+    shared::store::dynamo::DynamoStore,
+    shared::key::kms::WrappingKey,
+    shared::callback::http::HttpCallbacks,
+    Unconfirmable<shared::probe::HttpProbe<shared_testing::time::FixedClock>>,
+    crate::world::Bus,
+    shared_testing::time::FixedClock,
+> {
+    CheckServices {
+        probe: Unconfirmable(deployed.probe),
+        store: deployed.store,
+        keys: deployed.keys,
+        callbacks: deployed.callbacks,
+        bus: deployed.bus,
+        clock: deployed.clock,
+        metrics: deployed.metrics,
+        settings: deployed.settings,
+    }
+}
+
+#[tokio::test]
+async fn a_failure_that_is_not_confirmed_in_time_is_confirmed_by_the_next_ticks_first_attempt() {
+    let world = World::with_one_service().await;
+    let function = world.function();
+    world.tick(&function).await;
+    world.target.answer(500);
+    world.clock.advance(300);
+    let cut_off = unconfirmable(world.function());
+    // A fifth of a second until no tenant is started any more, and 25 more until probing ends.
+    let deadline = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
+    let summary = cut_off.handle(world.scheduled(), deadline).await.unwrap();
+    assert_eq!((summary.unseen, summary.not_alive), (1, 1));
+    let update = last_update(&world);
+    assert_eq!(statuses(&update), ["ALIVE"]);
+    assert_eq!(update["services"][0]["unseenTicks"], 1);
+
+    let asked = world.target.asked();
+    world.next_tick(&function).await;
+    let update = last_update(&world);
+    assert_eq!(statuses(&update), ["DOWN"]);
+    assert_eq!(update["services"][0]["unseenTicks"], Value::Null);
+    assert_eq!((world.target.asked() - asked, &update["services"][0]["check"]["attempts"]), (1, &json!(2)));
 }
 
 #[tokio::test]

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use check_services::bus::{BusError, Publish};
-use check_services::event::{Event, Range, StatusChanged, VerdictsHeld};
+use check_services::event::{Event, Range, StatusChanged, VerdictsSuppressed};
 use check_services::key_cache::KeyCache;
 use check_services::{CheckServices, Settings, Summary};
 use jiff::Timestamp;
 use shared::callback::http::HttpCallbacks;
 use shared::callback::introduction::introduce;
 use shared::clock::Clock as _;
-use shared::config::CallbackMode;
 use shared::id::{Owner, ServiceId};
 use shared::key::kms::WrappingKey;
 use shared::key::{KeyContext, MakeKey as _, PublicKey, Sign as _, TenantKey};
@@ -36,7 +35,7 @@ pub(crate) type Deployed =
 #[derive(Clone, Default)]
 pub(crate) struct Bus {
     pub(crate) ranges: Arc<Mutex<Vec<Range>>>,
-    pub(crate) held: Arc<Mutex<Vec<VerdictsHeld>>>,
+    pub(crate) suppressed: Arc<Mutex<Vec<VerdictsSuppressed>>>,
     pub(crate) changes: Arc<Mutex<Vec<StatusChanged>>>,
     pub(crate) deaf: Arc<Mutex<bool>>,
 }
@@ -47,11 +46,11 @@ impl Publish for Bus {
         Ok(())
     }
 
-    async fn held(&self, held: &VerdictsHeld) -> Result<(), BusError> {
+    async fn suppressed(&self, suppressed: &VerdictsSuppressed) -> Result<(), BusError> {
         if *self.deaf.lock().unwrap() {
             return Err(BusError::Rejected(1));
         }
-        self.held.lock().unwrap().push(held.clone());
+        self.suppressed.lock().unwrap().push(suppressed.clone());
         Ok(())
     }
 
@@ -115,7 +114,7 @@ impl World {
         CheckServices {
             store: self.aws.store(),
             keys: KeyCache::new(self.aws.wrapping_key()),
-            callbacks: HttpCallbacks::new().unwrap(),
+            callbacks: HttpCallbacks::new(self.clock.clone()).unwrap(),
             probe: HttpProbe::new(
                 Policy::public(vec![], vec![]).allow_loopback(),
                 Limits::default(),
@@ -129,11 +128,10 @@ impl World {
                 issuer: BACKEND_URL.to_owned(),
                 triggers: TriggerRule { hosts: vec![], allow_loopback: true },
                 period: Period::from_minutes(5).unwrap(),
-                callback_mode: CallbackMode::EveryTick,
                 tenants_per_invocation: 2_500,
                 spread_percent: 20,
                 confirm_after: vec![Duration::from_millis(1); 2],
-                canary: None,
+                controls: vec![],
             },
         }
     }

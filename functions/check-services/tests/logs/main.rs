@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use check_services::CheckServices;
@@ -14,10 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use shared::callback::http::HttpCallbacks;
 use shared::clock::Clock as _;
-use shared::config::CallbackMode;
 use shared::key::kms::WrappingKey;
-use shared::probe::{Check, HttpProbe, Limits, Observation, Policy, Probe, Share};
-use shared::service::Thresholds;
+use shared::probe::{AttemptKind, Check, HttpProbe, Limits, Observation, Policy, Probe, TenantQuota};
 use shared::store::dynamo::DynamoStore;
 use shared::store::{Checks as _, Deliveries};
 use shared_testing::failing::{FailingStore, Fault, Faults};
@@ -41,7 +38,7 @@ async fn every_path_is_logged_and_no_secret_is() {
     Box::pin(records_that_are_not_what_they_should_be(&mut log)).await;
     Box::pin(a_tick_that_another_invocation_has(&mut log)).await;
     Box::pin(suspension(&mut log)).await;
-    Box::pin(held_verdicts(&mut log)).await;
+    Box::pin(suppressed_verdicts(&mut log)).await;
     Box::pin(out_of_time(&mut log)).await;
     Box::pin(a_key_that_follows(&mut log)).await;
 }
@@ -117,14 +114,6 @@ async fn answers_of_the_app(log: &mut Log) {
     world.next_tick(&function).await;
     log.expect("accepted", &[checked("ACCEPTED"), done]);
 
-    // An app that may be told of changes only has its line at quiet ticks, too.
-    let mut quiet = world.function();
-    quiet.settings.callback_mode = CallbackMode::OnChange;
-    for _ in 0..4 {
-        world.next_tick(&quiet).await;
-    }
-    log.expect("nothing to tell", &[checked("NOT_NEEDED")]);
-
     world.target.answer(500);
     let failing = json!({ "level": "INFO", "message": "service is not alive", "probe.outcome": "status" });
     for (reply, name, told) in [
@@ -160,7 +149,7 @@ async fn what_cannot_be_told(log: &mut Log) {
 
     world.target.answer(500);
     tick_without(&world, 3, "acknowledge").await;
-    log.expect("an acknowledgement that is lost", &[line("ERROR", "the app's answer could not be stored")]);
+    log.expect("an acknowledgement that is lost", &[line("ERROR", "the app's response could not be stored")]);
     tick_without(&world, 1, "load").await;
     log.expect("a tenant that cannot be read", &[line("ERROR", "tenant could not be checked")]);
 
@@ -213,7 +202,7 @@ async fn records_that_are_not_what_they_should_be(log: &mut Log) {
     };
     set("cheerful").await;
     world.next_tick(&world.function()).await;
-    log.expect("a record that cannot be read", &[line("ERROR", "tenant passed over")]);
+    log.expect("a record that cannot be read", &[line("ERROR", "tenant skipped")]);
     set("active").await;
     assert_discreet(log, &world).await;
 }
@@ -226,10 +215,10 @@ struct Waiting<P> {
 }
 
 impl<P: Probe> Probe for Waiting<P> {
-    async fn probe(&self, check: &Check, share: &Share) -> Observation {
+    async fn probe(&self, check: &Check, quota: &TenantQuota, kind: AttemptKind) -> Observation {
         self.asked.notify_one();
         self.may.notified().await;
-        self.probe.probe(check, share).await
+        self.probe.probe(check, quota, kind).await
     }
 }
 
@@ -248,7 +237,7 @@ async fn a_tick_that_another_invocation_has(log: &mut Log) {
         may.notify_one();
     };
     let (summary, ()) = tokio::join!(slow.handle(world.scheduled(), world.deadline()), overtake);
-    assert_eq!(summary.unwrap().passed_over, 1);
+    assert_eq!(summary.unwrap().skipped, 1);
     log.expect("overtaken", &[line("INFO", "another invocation has this tick")]);
     assert_discreet(log, &world).await;
 }
@@ -257,7 +246,7 @@ async fn a_tick_that_another_invocation_has(log: &mut Log) {
 async fn gone(world: &World, app: &ForgeApp) {
     let since = Some(world.clock.now() - SignedDuration::from_hours(25));
     let deliveries = Deliveries { failing_since: since, gone_since: since };
-    world.aws.store().record_deliveries(&app.tenant_id(), deliveries).await.unwrap();
+    world.aws.store().record_deliveries(&app.tenant_id(), Deliveries::default(), deliveries).await.unwrap();
     app.answer_always(Reply::Platform(404));
 }
 
@@ -300,30 +289,26 @@ async fn suspension(log: &mut Log) {
     assert_discreet(log, &world).await;
 }
 
-async fn held_verdicts(log: &mut Log) {
-    let world = World::start().await;
-    let mut targets = Vec::new();
-    for host in 2..8 {
-        let target = Target::start_at(host).await;
-        world.add_service(&world.app, &target.url("secret-path"), Thresholds::default()).await;
-        targets.push(target);
-    }
+async fn suppressed_verdicts(log: &mut Log) {
+    let world = secret_world().await;
+    let control = Target::start_at(2).await;
+    control.answer(500);
     let mut function = world.function();
-    function.settings.confirm_after = vec![Duration::from_millis(300); 2];
+    let url = loopback().target(&control.url("")).unwrap();
+    function.settings.controls = vec![Check::get(url)];
     world.next_tick(&function).await;
-    for target in &targets {
-        target.answer(500);
-    }
+    world.target.answer(500);
     *world.bus.deaf.lock().unwrap() = true;
     world.next_tick(&function).await;
-    let held = "verdicts held: most unrelated hosts fail alike, so the fault is probably ours";
+    let suppressed =
+        "verdicts suppressed: most control endpoints fail too, so the network of this backend is down";
     log.expect(
-        "held",
+        "suppressed",
         &[
-            json!({ "level": "ERROR", "message": held, "tenants": 1, "services": 6 }),
-            line("ERROR", "held verdicts could not be announced"),
-            json!({ "level": "INFO", "message": "service is not alive", "verdict.doubted": true }),
-            json!({ "level": "INFO", "message": "tenant checked", "services.held": 6 }),
+            json!({ "level": "ERROR", "message": suppressed, "tenants": 1, "services": 1 }),
+            line("ERROR", "suppressed verdicts could not be announced"),
+            json!({ "level": "INFO", "message": "service is not alive", "verdict": "suppressed" }),
+            json!({ "level": "INFO", "message": "tenant checked", "services.suppressed": 1 }),
         ],
     );
     assert_discreet(log, &world).await;

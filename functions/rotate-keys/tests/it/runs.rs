@@ -96,7 +96,7 @@ async fn an_introduction_with_a_week_left_is_made_anew_for_the_same_key() {
     let tenant = world.tenant(&ids[0]).await;
     let first = tenant.next_key.unwrap();
     let refused = NextKey { refused_at: Some(world.clock.now()), ..first.clone() };
-    world.aws.store().record_reception(&ids[0], &refused).await.unwrap();
+    world.aws.store().record_reception(&ids[0], &first, &refused).await.unwrap();
 
     world.clock.advance(7 * 86_400);
     assert_eq!(world.run(&function).await.under_way, 1);
@@ -134,8 +134,8 @@ async fn an_operator_replaces_every_key_made_before_a_time_and_may_ask_again() {
 
     // What an app has refused is offered again because somebody asks; nothing else is touched.
     let next = world.tenant(&one).await.next_key.unwrap();
-    let refused = NextKey { refused_at: Some(world.clock.now()), ..next };
-    world.aws.store().record_reception(&one, &refused).await.unwrap();
+    let refused = NextKey { refused_at: Some(world.clock.now()), ..next.clone() };
+    world.aws.store().record_reception(&one, &next, &refused).await.unwrap();
     let again = ask(asked(&since, None)).await;
     assert_eq!(again, Summary { tenants: 2, renewed: 1, under_way: 1, ..Summary::default() });
 
@@ -187,7 +187,7 @@ async fn a_registration_that_begins_the_tenant_anew_wins() {
     assert_eq!(anew.next_key, None);
 
     assert_eq!(store.offer(&read, &offered).await.unwrap(), Committed::Overtaken);
-    store.record_reception(&ids[0], &offered).await.unwrap();
+    store.record_reception(&ids[0], &offered, &offered).await.unwrap();
     assert_eq!(store.promote(&read, &offered).await.unwrap(), Committed::Overtaken);
     assert_eq!(world.tenant(&ids[0]).await, anew);
 }

@@ -7,9 +7,9 @@ use shared::probe::{Check, Failure, Network, Policy, Refusal, TargetUrl};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use super::dns::{NameServer, Reply, addresses};
 use super::server::{Server, answer};
 use super::{ProbeAlone as _, get, hasty, loopback, names_from, prober_in};
+use shared_testing::names::{NameServer, Reply, addresses};
 
 fn target(url: &str) -> TargetUrl {
     loopback().target(url).unwrap()

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use shared::clock::Clock;
-use shared::probe::{Check, Failure, HttpProbe, Limits, Method, Network};
+use shared::probe::{Check, ConnectionLimits, Failure, HttpProbe, Limits, Method, Network};
 use tokio::net::TcpListener;
 
 use super::server::{Server, answer, drained};
@@ -138,7 +138,8 @@ async fn a_deadline_outside_its_bounds_is_taken_as_the_bound() {
 async fn waiting_for_a_socket_does_not_use_up_the_deadline() {
     let silent = Server::running(async |mut stream| drained(&mut stream).await).await;
     let good = Server::answering(answer("200 OK", "", "")).await;
-    let limits = Limits { sockets: 1, ..Limits::default() };
+    let connections = ConnectionLimits { total: 1, ..ConnectionLimits::default() };
+    let limits = Limits { connections, ..Limits::default() };
     let prober = HttpProbe::new(loopback(), limits, shared::clock::SystemClock).unwrap();
     let first = Check { timeout_ms: 1_500, ..get(&silent.url("/")) };
     let second = Check { timeout_ms: 1_000, ..get(&good.url("/")) };

@@ -2,9 +2,9 @@
 
 use shared::probe::{Check, Failure, Method, Policy};
 
-use super::dns::{NameServer, addresses};
 use super::server::{Server, answer, redirect};
 use super::{ProbeAlone as _, get, names_from, observe, prober, prober_in};
+use shared_testing::names::{NameServer, addresses};
 
 /// A server that redirects `/` to `location` and is fine everywhere else.
 async fn to(status: &'static str, location: impl Into<String>) -> Server {

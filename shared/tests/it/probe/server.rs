@@ -23,7 +23,16 @@ impl Server {
         S: Fn(TcpStream) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::running_at(([127, 0, 0, 1], 0).into(), session).await
+    }
+
+    /// The same at a certain address.
+    pub(crate) async fn running_at<S, F>(at: SocketAddr, session: S) -> Self
+    where
+        S: Fn(TcpStream) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(at).await.unwrap();
         let at = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&connections);

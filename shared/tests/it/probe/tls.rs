@@ -10,9 +10,9 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::certificates::{Authority, Identity, https, tls_server, valid_for};
-use super::dns::NameServer;
 use super::server::{Server, answer, drained, read_head, redirect, write_and_close};
 use super::{ProbeAlone as _, get, hasty, loopback, prober_in};
+use shared_testing::names::NameServer;
 
 /// What a prober that trusts `authority` makes of an HTTPS server at `service.example.com`.
 async fn observe(authority: &Authority, server: &Server) -> Observation {

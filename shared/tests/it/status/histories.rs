@@ -7,10 +7,13 @@ use proptest::prelude::*;
 use shared::id::ServiceId;
 use shared::probe::Failure;
 use shared::service::{Activity, Service, Thresholds};
-use shared::status::{History, MAX_TRANSITIONS, Since, State, Status, Transition, advance, current, is_held};
+use shared::status::{
+    Confirmation, Finding, History, MAX_TRANSITIONS, MAX_UNSEEN, ServiceStatus, State, Status, Transition,
+    advance, confirmation, current, is_suppressed,
+};
 use shared::tick::Tick;
 
-use super::{Doubted, Observations, acknowledge, observation, service, thresholds, tick};
+use super::{Findings, acknowledge, observation, period, readable, service, thresholds, tick};
 
 /// What happens to one service at one tick.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +21,8 @@ enum Event {
     NotChecked,
     Good,
     Failed(Failure),
-    Doubted(Failure),
+    Unconfirmed(Failure),
+    Suppressed(Failure),
     Pause,
     Resume,
     Remove,
@@ -48,7 +52,8 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::NotChecked),
         8 => Just(Event::Good),
         8 => failure().prop_map(Event::Failed),
-        3 => failure().prop_map(Event::Doubted),
+        2 => failure().prop_map(Event::Unconfirmed),
+        3 => failure().prop_map(Event::Suppressed),
         1 => Just(Event::Pause),
         2 => Just(Event::Resume),
         1 => Just(Event::Remove),
@@ -70,22 +75,41 @@ struct Model {
     status: Status,
     /// Every check that counts since the service was new or resumed, `true` for a failed one.
     checks: Vec<bool>,
+    /// Ticks in a row without a verdict.
+    unseen: u8,
 }
 
 impl Model {
     fn new(rule: Thresholds) -> Self {
-        Self { rule, status: Status::Unknown, checks: Vec::new() }
+        Self { rule, status: Status::Unknown, checks: Vec::new(), unseen: 0 }
     }
 
     fn pause(&mut self) {
         *self = Self { status: Status::Paused, ..Self::new(self.rule) };
     }
 
-    fn check(&mut self, failed: Option<bool>) {
+    fn resume(&mut self) {
         if self.status == Status::Paused {
             self.status = Status::Unknown;
         }
-        let Some(failed) = failed else { return };
+    }
+
+    fn miss(&mut self) {
+        self.resume();
+        self.unseen = self.unseen.saturating_add(1);
+        if self.status == Status::Alive && self.unseen >= MAX_UNSEEN {
+            self.status = Status::Unknown;
+        }
+    }
+
+    fn suppress(&mut self) {
+        self.resume();
+        self.unseen = 0;
+    }
+
+    fn check(&mut self, failed: bool) {
+        self.resume();
+        self.unseen = 0;
         self.checks.push(failed);
         let last = |count: u8| self.checks.iter().rev().take(count.into());
         if failed {
@@ -133,10 +157,10 @@ impl Play {
     }
 
     /// Applies a step to the models and returns what a tick would be given.
-    fn arrange(&mut self, step: &Step) -> (Tick, Vec<Service>, Observations, Doubted) {
+    fn arrange(&mut self, step: &Step) -> (Tick, Vec<Service>, Findings) {
         self.now += 1 + step.missed;
         let tick = tick(self.now);
-        let (mut observations, mut doubted) = (Observations::new(), Doubted::new());
+        let mut findings = Findings::new();
         for (index, event) in step.events.iter().enumerate() {
             let (service, model) = (&mut self.services[index], &mut self.models[index]);
             if std::mem::take(&mut self.removed[index]) {
@@ -155,25 +179,26 @@ impl Play {
                 }
                 _ => {}
             }
-            if let Event::Failed(failure) | Event::Doubted(failure) = event {
-                observations.insert(service.id.clone(), observation(tick, Some(*failure)));
-            }
-            if matches!(event, Event::Good) {
-                observations.insert(service.id.clone(), observation(tick, None));
-            }
-            if matches!(event, Event::Doubted(_)) {
-                doubted.insert(service.id.clone());
-            }
+            let seen = |failure| observation(tick, failure);
+            let finding = match event {
+                Event::Good => Some(Finding::Verdict(seen(None))),
+                Event::Failed(failure) => Some(Finding::Verdict(seen(Some(*failure)))),
+                Event::Unconfirmed(failure) => Some(Finding::Unconfirmed(seen(Some(*failure)))),
+                Event::Suppressed(failure) => Some(Finding::Suppressed(seen(Some(*failure)))),
+                _ => None,
+            };
+            findings.extend(finding.map(|finding| (service.id.clone(), finding)));
             match (service.activity, event) {
                 _ if self.removed[index] => {}
                 (Activity::Paused, _) => model.pause(),
-                (_, Event::Good) => model.check(Some(false)),
-                (_, Event::Failed(_)) => model.check(Some(true)),
-                _ => model.check(None),
+                (_, Event::Good) => model.check(false),
+                (_, Event::Failed(_)) => model.check(true),
+                (_, Event::Suppressed(_)) => model.suppress(),
+                _ => model.miss(),
             }
         }
         let here = self.services.iter().zip(&self.removed).filter(|(_, removed)| !**removed);
-        (tick, here.map(|(service, _)| service.clone()).collect(), observations, doubted)
+        (tick, here.map(|(service, _)| service.clone()).collect(), findings)
     }
 }
 
@@ -205,12 +230,12 @@ proptest! {
     fn every_history_follows_the_rules((rules, steps) in history()) {
         let mut play = Play::new(&rules);
         for step in &steps {
-            let (tick, services, observations, doubted) = play.arrange(step);
+            let (tick, services, findings) = play.arrange(step);
             let before = play.state.clone();
-            let after = advance(&before, tick, &services, &observations, &doubted);
+            let after = advance(&before, tick, readable(&services), &findings);
 
             // The same again is the same: a tick that was killed before its commit loses nothing by being repeated.
-            prop_assert_eq!(&after, &advance(&before, tick, &services, &observations, &doubted));
+            prop_assert_eq!(&after, &advance(&before, tick, readable(&services), &findings));
             prop_assert_eq!(after.last_tick, Some(tick));
             prop_assert_eq!(after.services.len(), services.len());
             changes_are_told(&before, &after, &services, tick);
@@ -218,21 +243,37 @@ proptest! {
             for (index, service) in play.services.iter().enumerate().filter(|(index, _)| !play.removed[*index]) {
                 let (old, new) = (current(&before, service), current(&after, service));
                 prop_assert_eq!(new.status, play.models[index].status, "{:?} at {}", step.events[index], tick);
+                let finding = findings.get(&service.id);
+                let is_active = service.activity == Activity::Active;
+                let was_paused = old.status == Status::Paused;
                 match step.events[index] {
-                    Event::Doubted(_) if service.activity == Activity::Active => {
-                        prop_assert!(new.status != Status::Down || old.status == Status::Down, "held, and DOWN");
-                        prop_assert_eq!(new.history, if old.status == Status::Paused { History::default() } else { old.history });
-                        prop_assert_eq!(is_held(new, &service.id, &doubted), new.status != Status::Down);
-                        let held = if old.status == Status::Paused { 0 } else { old.held };
-                        prop_assert_eq!(new.held, held + 1, "counted");
+                    Event::Suppressed(_) if is_active => {
+                        prop_assert!(new.status != Status::Down || old.status == Status::Down, "suppressed, and DOWN");
+                        prop_assert_eq!(new.history, if was_paused { History::default() } else { old.history });
+                        prop_assert_eq!(is_suppressed(new, finding), new.status != Status::Down);
+                        let suppressed = if was_paused { 0 } else { old.suppressed };
+                        prop_assert_eq!((new.suppressed, new.unseen, new.unconfirmed_at), (suppressed + 1, 0, None));
                     }
-                    Event::NotChecked if old.status != Status::Paused && service.activity == Activity::Active => {
-                        prop_assert_eq!(old, new);
+                    Event::Unconfirmed(_) if is_active => {
+                        prop_assert_eq!(new.unconfirmed_at, Some(tick));
+                        let state = State { services: after.services.clone(), ..State::default() };
+                        let carried = |after: i64| confirmation(&state, service, super::tick(play.now + after), period());
+                        if new.status != Status::Down || service.thresholds.needs_history() {
+                            prop_assert_eq!((carried(1), carried(2)), (Confirmation::Carried, Confirmation::Attempts));
+                        } else {
+                            prop_assert_eq!(carried(1), Confirmation::NotNeeded);
+                        }
                     }
-                    _ => prop_assert!(!is_held(new, &service.id, &doubted)),
+                    Event::NotChecked if is_active && !was_paused => {
+                        prop_assert_eq!((new.history, new.suppressed, new.unconfirmed_at), (old.history, old.suppressed, None));
+                        prop_assert!(new.status == old.status || new.unseen >= MAX_UNSEEN);
+                    }
+                    _ => prop_assert!(!is_suppressed(new, finding)),
                 }
-                prop_assert!(!service.thresholds.is_default() || new.history == History::default());
-                prop_assert!(new.held == 0 || new.status != Status::Paused);
+                prop_assert_eq!(new.unseen, play.models[index].unseen);
+                prop_assert!(new.status != Status::Alive || new.unseen < MAX_UNSEEN, "ALIVE, and not checked for long");
+                prop_assert!(service.thresholds.needs_history() || new.history == History::default());
+                prop_assert!(new.suppressed == 0 || new.status != Status::Paused);
             }
 
             play.log.extend(after.transitions.iter().filter(|transition| transition.tick == tick).cloned());
@@ -263,11 +304,12 @@ proptest! {
     ) {
         let mut play = Play::new(&vec![Thresholds::default(); events.len()]);
         let step = Step { events, accepted: false, missed: 0 };
-        let (tick, services, observations, doubted) = play.arrange(&step);
-        let once = advance(&play.state, tick, &services, &observations, &doubted);
-        let twice = advance(&once, super::tick(play.now + 1), &services, &observations, &doubted);
+        let (tick, services, findings) = play.arrange(&step);
+        let once = advance(&play.state, tick, readable(&services), &findings);
+        let twice = advance(&once, super::tick(play.now + 1), readable(&services), &findings);
         let uncounted = |state: &State| -> Vec<_> {
-            state.services.iter().map(|(id, since)| (id.clone(), Since { held: 0, ..*since })).collect()
+            let uncounted = |status: &ServiceStatus| ServiceStatus { suppressed: 0, unseen: 0, unconfirmed_at: None, ..*status };
+            state.services.iter().map(|(id, status)| (id.clone(), uncounted(status))).collect()
         };
         prop_assert_eq!(uncounted(&once), uncounted(&twice));
         prop_assert_eq!(&once.transitions, &twice.transitions);
@@ -290,21 +332,22 @@ proptest! {
             last_tick: acked.map(tick),
             acked_tick: acked.map(tick),
             services: stored.iter().map(|(id, kind, bits, since)| {
-                let since = Since {
-                    status: status(*kind), since: tick(*since).start(), history: History::from_bits(*bits), held: *bits,
+                let at = tick(*since);
+                let status = ServiceStatus {
+                    status: status(*kind), since: at.start(), created_at: tick(i64::from(*bits % 2)).start(),
+                    history: History::from_bits(*bits), suppressed: *bits, unseen: *bits, unconfirmed_at: Some(at),
                 };
-                (ids[*id].clone(), since)
+                (ids[*id].clone(), status)
             }).collect(),
             transitions: told.iter().map(|(id, at)| Transition {
                 tick: tick(*at), service_id: ids[*id].clone(), from: Status::Alive, to: Status::Down,
                 at: tick(*at).start(), reason: "status".to_owned(),
             }).collect(),
             transitions_dropped: dropped,
-            quiet_until: None,
         };
         let step = Step { events: events[..rules.len()].to_vec(), accepted: false, missed: 600 };
-        let (tick, services, observations, doubted) = play.arrange(&step);
-        let after = advance(&state, tick, &services, &observations, &doubted);
+        let (tick, services, findings) = play.arrange(&step);
+        let after = advance(&state, tick, readable(&services), &findings);
         changes_are_told(&state, &after, &services, tick);
         prop_assert!(after.transitions.len() <= MAX_TRANSITIONS);
         prop_assert!(after.transitions.iter().all(|told| state.acked_tick.is_none_or(|acked| told.tick > acked)));
@@ -315,7 +358,7 @@ proptest! {
 /// One row per rule, readable without the model.
 #[test]
 fn thresholds_by_example() {
-    let cases: [(&str, Thresholds, &str, &str); 8] = [
+    let cases: [(&str, Thresholds, &str, &str); 11] = [
         ("default", Thresholds::default(), "GFGFF", "ADADD"),
         ("two of three", thresholds(2, 3, 1), "GFGFGGFF", "AAADAAAD"),
         ("two in a row", thresholds(2, 2, 1), "GFGFGFFG", "AAAAAADA"),
@@ -323,7 +366,10 @@ fn thresholds_by_example() {
         ("two good in a row", thresholds(1, 1, 2), "GFGFGGG", "ADDDDAA"),
         ("five good in a row", thresholds(1, 1, 5), "FGGGGFGGGGG", "DDDDDDDDDDA"),
         ("new and failing", thresholds(2, 2, 1), "FFG", "UDA"),
-        ("no evidence in between", thresholds(2, 2, 2), "GF..hhFhGhhG", "AAAAAADDDDDA"),
+        ("no verdict in between", thresholds(2, 2, 2), "GF..ssFsGssG", "AAAAAADDDDDA"),
+        ("three ticks without a verdict", Thresholds::default(), "G..s...G.u.FuuuuG", "AAAAAAUAAAUDDDDDA"),
+        ("new and not checked", Thresholds::default(), "....G", "UUUUA"),
+        ("suppressed for long", Thresholds::default(), "GssssssssssssF", "AAAAAAAAAAAAAD"),
     ];
     for (what, rule, events, expected) in cases {
         let service = service("s.example", rule);
@@ -332,12 +378,16 @@ fn thresholds_by_example() {
         for (number, event) in (1..).zip(events.chars()) {
             let tick = tick(number);
             let failure = (event != 'G').then_some(Failure::Timeout);
-            let mut observations = Observations::new();
-            if event != '.' {
-                observations.insert(service.id.clone(), observation(tick, failure));
-            }
-            let doubted = (event == 'h').then(|| service.id.clone()).into_iter().collect();
-            state = advance(&state, tick, std::slice::from_ref(&service), &observations, &doubted);
+            let seen_now = observation(tick, failure);
+            let finding = match event {
+                '.' => None,
+                's' => Some(Finding::Suppressed(seen_now)),
+                'u' => Some(Finding::Unconfirmed(seen_now)),
+                _ => Some(Finding::Verdict(seen_now)),
+            };
+            let findings: Findings =
+                finding.map(|finding| (service.id.clone(), finding)).into_iter().collect();
+            state = advance(&state, tick, readable(std::slice::from_ref(&service)), &findings);
             seen.push(match current(&state, &service).status {
                 Status::Alive => 'A',
                 Status::Down => 'D',
@@ -347,4 +397,64 @@ fn thresholds_by_example() {
         }
         assert_eq!(seen, expected, "{what}: {events}");
     }
+}
+
+#[test]
+fn a_carried_failure_ends_with_success_pause_removal_suppression_and_a_missed_tick() {
+    let service = service("s.example", Thresholds::default());
+    let play = |findings: &[Option<Finding>], last: &Service| {
+        let mut state = State::default();
+        for (number, finding) in (1..).zip(findings) {
+            let findings: Findings =
+                finding.clone().map(|finding| (service.id.clone(), finding)).into_iter().collect();
+            state = advance(&state, tick(number), readable(std::slice::from_ref(last)), &findings);
+        }
+        state
+    };
+    let good = || Some(Finding::Verdict(observation(tick(1), None)));
+    let failed = observation(tick(1), Some(Failure::Timeout));
+    let unconfirmed = || Some(Finding::Unconfirmed(failed.clone()));
+    let at = |state: &State, service: &Service, number| confirmation(state, service, tick(number), period());
+
+    let carried = play(&[good(), unconfirmed()], &service);
+    assert_eq!(at(&carried, &service, 3), Confirmation::Carried);
+    assert_eq!(at(&carried, &service, 4), Confirmation::Attempts, "a missed tick");
+    for next in [good(), Some(Finding::Suppressed(failed.clone())), None] {
+        let ended = play(&[good(), unconfirmed(), next.clone()], &service);
+        assert_eq!(at(&ended, &service, 4), Confirmation::Attempts, "{next:?}");
+    }
+    let paused = Service { activity: Activity::Paused, ..service.clone() };
+    let after_pause = advance(&carried, tick(3), readable(std::slice::from_ref(&paused)), &Findings::new());
+    assert_eq!(at(&after_pause, &service, 4), Confirmation::Attempts, "a pause");
+    let again = Service { created_at: tick(3).start(), ..service.clone() };
+    assert_eq!(at(&carried, &again, 3), Confirmation::Attempts, "removed and added again");
+}
+
+#[test]
+fn what_a_tick_found_out_about_a_removed_service_is_not_its_successors() {
+    let first = service("s.example", Thresholds::default());
+    let failed = Finding::Verdict(observation(tick(1), Some(Failure::Timeout)));
+    let findings = Findings::from([(first.id.clone(), failed)]);
+    // Removed and added again while the tick was under way: it knows the first one only.
+    let after = advance(&State::default(), tick(1), readable(std::slice::from_ref(&first)), &findings);
+    assert_eq!(current(&after, &first).status, Status::Down);
+    let second = Service { created_at: first.created_at + SignedDuration::from_secs(3), ..first.clone() };
+    assert_eq!(current(&after, &second).status, Status::Unknown);
+}
+
+#[test]
+fn a_service_that_cannot_be_read_keeps_its_status() {
+    let services = [service("a.example", Thresholds::default()), service("b.example", Thresholds::default())];
+    let good = |service: &Service| (service.id.clone(), Finding::Verdict(observation(tick(1), None)));
+    let state =
+        advance(&State::default(), tick(1), readable(&services), &services.iter().map(good).collect());
+    let unreadable = [services[1].id.clone()];
+    let there = shared::status::TenantServices { services: &services[..1], unreadable: &unreadable };
+    let after = advance(&state, tick(2), there, &Findings::new());
+    assert_eq!(after.services.len(), 2);
+    assert_eq!(after.services[&services[1].id], state.services[&services[1].id]);
+    // A record that was never seen has no status to keep.
+    let new = [service("c.example", Thresholds::default()).id];
+    let there = shared::status::TenantServices { services: &services, unreadable: &new };
+    assert_eq!(advance(&state, tick(2), there, &Findings::new()).services.len(), 2);
 }

@@ -10,41 +10,53 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
 /// What the name server does with one question.
-pub(crate) enum Reply {
+#[derive(Debug, Clone)]
+pub enum Reply {
     /// Those addresses that fit the type of the question; none is an empty answer.
     Addresses(Vec<IpAddr>),
+    /// `NXDOMAIN`.
     NoSuchName,
+    /// `SERVFAIL`.
     ServerFailure,
+    /// None.
     Silence,
+    /// Addresses after a while.
     Late(Duration, Vec<IpAddr>),
 }
 
 /// Addresses from texts.
-pub(crate) fn addresses(texts: &[&str]) -> Reply {
-    Reply::Addresses(texts.iter().map(|text| text.parse().unwrap()).collect())
+///
+/// # Panics
+/// When a text is no address.
+#[must_use]
+pub fn addresses(texts: &[&str]) -> Reply {
+    Reply::Addresses(texts.iter().map(|text| text.parse().expect("a working name server")).collect())
 }
 
-pub(crate) struct NameServer {
-    pub(crate) at: SocketAddr,
+/// A name server on loopback.
+#[derive(Debug)]
+pub struct NameServer {
+    /// Its address.
+    pub at: SocketAddr,
     questions: Arc<Mutex<Vec<(String, RecordType)>>>,
     task: JoinHandle<()>,
 }
 
 impl NameServer {
     /// `reply(name, n)` answers the n-th question (from 0) for addresses.
-    pub(crate) async fn replying(reply: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) -> Self {
-        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-        let at = socket.local_addr().unwrap();
+    pub async fn replying(reply: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) -> Self {
+        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.expect("a working name server"));
+        let at = socket.local_addr().expect("a working name server");
         let questions: Arc<Mutex<Vec<(String, RecordType)>>> = Arc::default();
         let log = Arc::clone(&questions);
         let task = tokio::spawn(async move {
             let mut packet = [0; 4096];
             while let Ok((length, client)) = socket.recv_from(&mut packet).await {
-                let question = Message::from_vec(&packet[..length]).unwrap();
+                let question = Message::from_vec(&packet[..length]).expect("a working name server");
                 let name = question.queries[0].name().to_string().to_ascii_lowercase();
                 let kind = question.queries[0].query_type();
                 let count = {
-                    let mut log = log.lock().unwrap();
+                    let mut log = log.lock().expect("a working name server");
                     log.push((name.clone(), kind));
                     log.len() - 1
                 };
@@ -58,7 +70,10 @@ impl NameServer {
                 let socket = Arc::clone(&socket);
                 tokio::spawn(async move {
                     tokio::time::sleep(delay).await;
-                    socket.send_to(&message.to_vec().unwrap(), client).await.unwrap();
+                    socket
+                        .send_to(&message.to_vec().expect("a working name server"), client)
+                        .await
+                        .expect("a working name server");
                 });
             }
         });
@@ -66,13 +81,26 @@ impl NameServer {
     }
 
     /// The same addresses for every name.
-    pub(crate) async fn answering(texts: &[&str]) -> Self {
+    pub async fn answering(texts: &[&str]) -> Self {
         let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
         Self::replying(move |_, _| addresses(&texts.iter().map(String::as_str).collect::<Vec<_>>())).await
     }
 
-    pub(crate) fn questions(&self) -> Vec<(String, RecordType)> {
-        self.questions.lock().unwrap().clone()
+    /// The address that `address` gives each name, or no such name.
+    pub async fn of(address: impl Fn(&str) -> Option<IpAddr> + Send + Sync + 'static) -> Self {
+        Self::replying(move |name, _| {
+            address(name).map_or(Reply::NoSuchName, |ip| Reply::Addresses(vec![ip]))
+        })
+        .await
+    }
+
+    /// The questions so far.
+    ///
+    /// # Panics
+    /// When a test panicked inside.
+    #[must_use]
+    pub fn questions(&self) -> Vec<(String, RecordType)> {
+        self.questions.lock().expect("a working name server").clone()
     }
 }
 
