@@ -215,16 +215,23 @@ def test_alarms_follow_the_period_of_the_checks():
         # At least one round in every period, so that two or three periods in a row can be judged.
         assert periods[str(minutes)] == {"Seconds": max(300, minutes * 60), "Minutes": 2 * max(5, minutes)}
     seconds = {"Fn::FindInMap": ["Heartbeat", {"Ref": "CheckEveryMinutes"}, "Seconds"]}
-    for name in ("ChecksLate", "CheckErrors", "ChecksSlow", "CallbacksRefused", "CallbacksFailing"):
+    per_round = ("ChecksLate", "CheckErrors", "ChecksSlow", "CallbacksRefused", "CallbacksFailing")
+    for name in (*per_round, "VerdictsSuppressed", "ServicesUnseen", "CorruptRecords"):
         assert RESOURCES[f"{name}Alarm"]["Properties"]["Period"] == seconds
 
 
-def test_the_app_is_told_at_every_tick_unless_asked_otherwise():
+def test_there_are_three_control_endpoints_unless_asked_otherwise():
     # The values that shared/src/config.rs reads.
-    parameter = load_template()["Parameters"]["CallbackMode"]
-    assert (parameter["Default"], parameter["AllowedValues"]) == ("every-tick", ["every-tick", "on-change"])
+    parameter = load_template()["Parameters"]["ControlUrls"]
+    default = parameter["Default"].split(",")
+    assert len(default) == 3 and len({url.split("/")[2] for url in default}) == 3
+    allowed = re.compile(parameter["AllowedPattern"])
+    for value in ("", parameter["Default"], "http://127.0.0.1:8900/", ",".join(["https://a.example/"] * 10)):
+        assert allowed.search(value), value
+    for value in ("a.example", "https://u@a.example/", "https://a.example/ ,", ",".join(["https://a.example/"] * 11)):
+        assert not allowed.search(value), value
     variables = RESOURCES["CheckServicesFunction"]["Properties"]["Environment"]["Variables"]
-    assert variables["CALLBACK_MODE"] == {"Ref": "CallbackMode"}
+    assert variables["CONTROL_URLS"] == {"Ref": "ControlUrls"}
 
 
 def test_keys_live_for_ninety_days_unless_asked_otherwise():
