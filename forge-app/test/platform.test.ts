@@ -1,6 +1,9 @@
+import type { webTrigger as realWebTrigger } from '@forge/api';
 import type { kvs as realKvs } from '@forge/kvs';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
+import { webTrigger } from '../../infra/local/forge-site/src/platform/api';
+import { install } from '../../infra/local/forge-site/src/platform/installation';
 import { ForgeKvsAPIError, kvs } from '../../infra/local/forge-site/src/platform/kvs';
 
 /** The stand-in must stay callable wherever the app calls the real package: checked by the compiler. */
@@ -63,4 +66,11 @@ describe('the stand-in for the key-value store', () => {
   ])('refuses %s', async (_, key, value, code) => {
     await expect(kvs.set(key, value)).rejects.toMatchObject({ code });
   });
+});
+
+it('the emulator\'s web triggers can be called as the real package\'s', async () => {
+  const asReal: Pick<typeof realWebTrigger, 'getUrl'> = webTrigger;
+  install({ cloudId: '11111111-2222-4333-8444-555555555555', appId: 'a', triggerUrls: { known: 'https://trigger.example/x1/a' } });
+  expect(await asReal.getUrl('known')).toBe('https://trigger.example/x1/a');
+  await expect(asReal.getUrl('unknown')).rejects.toThrow('Failed to get web trigger URL');
 });
