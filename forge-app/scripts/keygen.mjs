@@ -1,4 +1,4 @@
-// Makes the app's hand-off key pair and prints what installs it on both sides.
+// Makes the app's hand-off key pair and prints what installs it on both sides. Needs neither of them.
 import { createHash, generateKeyPairSync } from 'node:crypto';
 
 // Encoded by the generator: Node 20 can wait for itself for ever when a generated KeyObject is exported as a JWK.
@@ -10,18 +10,18 @@ const publicJwks = JSON.stringify({ keys: [{ kty, crv, x, kid, alg: 'EdDSA', use
 
 console.log(`# A new hand-off key pair, kid ${kid}. Nothing was written to disk.
 
-# 1. The private half, into the Forge app: encrypted, in the app's folder, once per environment (-e staging).
-forge variables set --encrypt HANDOFF_PRIVATE_KEY '${JSON.stringify({ kty, crv, x, d })}'
-forge deploy
-
-# 2. The public half, into the backend: in the folder of the backend's repository, run
-sam deploy --guided
-# with --config-env <name> if you deployed with it. Press Enter at every question but one. When it asks for
-# "Parameter ForgeAppPublicKey", paste this line, and let it save the answers to samconfig.toml, so that later
-# deployments keep it:
+# 1. The public half is for the backend. In the folder of the backend's repository, run
+sam build && sam deploy --guided
+# When it asks for "Parameter ForgeAppPublicKey", paste this line, and let it save the answers to samconfig.toml,
+# so that later deployments keep it (a new key for a running backend: press Enter at every other question, and
+# give --config-env <name> if you deployed with it):
 ${publicJwks}
 
-# A backend under "make watch" takes that line as its environment variable FORGE_APP_PUBLIC_KEY instead.
+# 2. The private half is for the Forge app: encrypted, in the app's folder, once per environment (-e staging).
+forge variables set --encrypt HANDOFF_PRIVATE_KEY '${JSON.stringify({ kty, crv, x, d })}'
+# Beside BACKEND_URL and BACKEND_PUBLIC_KEY, which the first step gives you (docs/forge.md); then:
+forge deploy
 
-# Between the two steps, registrations are refused; checks and reports go on.
+# A backend under "make watch" takes the public half as its environment variable FORGE_APP_PUBLIC_KEY instead.
+# For a new key of a running app: between the two steps, registrations are refused; checks and reports go on.
 # The private key is in your terminal now: clear its history.`);

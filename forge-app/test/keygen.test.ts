@@ -6,7 +6,7 @@ import { expect, it } from 'vitest';
 import { readConfig } from '../src/config';
 import { signingKey } from '../verifier/test/signing';
 
-const { stdout } = spawnSync(process.execPath, [fileURLToPath(new URL('../scripts/keygen.mjs', import.meta.url))], { encoding: 'utf8' });
+const { stdout } = spawnSync(process.execPath, [fileURLToPath(new URL('../scripts/keygen.mjs', import.meta.url))], { encoding: 'utf8', env: {} });
 
 it('npm run keygen prints a pair that both sides take', () => {
   const privateJwk = /HANDOFF_PRIVATE_KEY '(.+)'/.exec(stdout)?.[1];
@@ -23,6 +23,12 @@ it('npm run keygen prints a pair that both sides take', () => {
 });
 
 it('npm run keygen installs the public half where later deployments find it again', () => {
-  expect(stdout).toMatch(/^sam deploy --guided$/m);
+  expect(stdout).toMatch(/^sam build && sam deploy --guided$/m);
   expect(stdout).not.toContain('--parameter-overrides');
+});
+
+it('npm run keygen comes first: before the backend and the app, whose commands follow in their order', () => {
+  const commands = stdout.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  expect(commands.map((command) => command.replace(/[ :'].*/, ''))).toEqual(['sam', '{"keys"', 'forge', 'forge']);
+  expect(stdout).not.toMatch(/https?:/);
 });
