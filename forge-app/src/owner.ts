@@ -1,8 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
 
-import { kvs } from '@forge/kvs';
-
-import { isConflict } from './store';
+import { createSecret, createValue, readSecret, readValue } from './kvs';
 
 /**
  * Who added a service, without telling the backend.
@@ -13,29 +11,22 @@ import { isConflict } from './store';
  */
 export async function pseudonymOf(accountId: string): Promise<string> {
   const pseudonym = createHmac('sha256', await ownerSecret()).update(accountId).digest('base64url').slice(0, 32);
-  await setOnce(() => kvs.set(`owner:${pseudonym}`, accountId, { keyPolicy: 'FAIL_IF_EXISTS' }));
+  await createValue(`owner:${pseudonym}`, accountId);
   return pseudonym;
 }
 
 /** The account behind a pseudonym of this installation. */
 export async function accountOf(pseudonym: string): Promise<string | undefined> {
-  return /^[A-Za-z0-9_-]{32}$/.test(pseudonym) ? kvs.get<string>(`owner:${pseudonym}`) : undefined;
+  return /^[A-Za-z0-9_-]{32}$/.test(pseudonym) ? readValue<string>(`owner:${pseudonym}`) : undefined;
 }
 
 /** The installation's secret, made at its first use; of several makers at once the first wins. */
 export async function ownerSecret(): Promise<string> {
-  const known = await kvs.getSecret<string>('owner-secret');
+  const known = await readSecret('owner-secret');
   if (known !== undefined) return known;
-  await setOnce(() => kvs.setSecret('owner-secret', randomBytes(32).toString('base64url'), { keyPolicy: 'FAIL_IF_EXISTS' }));
-  const stored = await kvs.getSecret<string>('owner-secret');
+  const made = randomBytes(32).toString('base64url');
+  if (await createSecret('owner-secret', made)) return made;
+  const stored = await readSecret('owner-secret');
   if (stored === undefined) throw new Error('the store kept no secret');
   return stored;
-}
-
-async function setOnce(set: () => Promise<unknown>): Promise<void> {
-  try {
-    await set();
-  } catch (error) {
-    if (!isConflict(error)) throw error;
-  }
 }

@@ -1,7 +1,6 @@
-import { ForgeKvsAPIError, kvs } from '@forge/kvs';
-
 import { type Ed25519PublicJwk, parsePublicJwk } from 'forge-callback-verifier';
 
+import { createValue, deleteValue, readValue, replaceValue } from './kvs';
 import type { Service, Status, Transition } from './service';
 
 /**
@@ -93,7 +92,7 @@ interface StoredReport {
 }
 
 export async function readTrust(): Promise<Trust | undefined> {
-  const stored = await kvs.get<StoredTrust>('trust');
+  const stored = await readValue<StoredTrust>('trust');
   return stored === undefined ? undefined : openTrust(stored);
 }
 
@@ -123,15 +122,15 @@ export async function changeTrust(
     changed = wanted !== undefined;
     // What is to be left alone was overwritten just now.
     wanted ??= replaced;
-    if (wanted === undefined) await kvs.delete('trust');
+    if (wanted === undefined) await deleteValue('trust');
   }
   return changed;
 }
 
 /** @returns what was there */
 async function replaceTrust(trust: Trust): Promise<Trust | undefined> {
-  const replaced = await kvs.set<StoredTrust>('trust', packTrust(trust), { keyPolicy: 'OVERRIDE', returnValue: 'PREVIOUS' });
-  return replaced === undefined ? undefined : openTrust(replaced.value);
+  const replaced = await replaceValue<StoredTrust>('trust', packTrust(trust));
+  return replaced === undefined ? undefined : openTrust(replaced);
 }
 
 function sameTrust(left: Trust | undefined, right: Trust | undefined): boolean {
@@ -141,12 +140,12 @@ function sameTrust(left: Trust | undefined, right: Trust | undefined): boolean {
 
 /** Forgets whom to believe and what they said. */
 export async function forgetEverything(): Promise<void> {
-  await kvs.delete('trust');
-  await kvs.delete('report');
+  await deleteValue('trust');
+  await deleteValue('report');
 }
 
 export async function readReport(): Promise<Report | undefined> {
-  const stored = await kvs.get<StoredReport>('report');
+  const stored = await readValue<StoredReport>('report');
   return stored === undefined ? undefined : openReport(stored);
 }
 
@@ -168,10 +167,9 @@ export async function writeReport(report: Report): Promise<boolean> {
     services: report.services.map(pack),
     transitions: report.transitions.map((t) => [t.tick, t.serviceId, t.from, t.to, t.at, t.reason]),
   };
-  const replaced = await kvs.set<StoredReport>('report', stored, { keyPolicy: 'OVERRIDE', returnValue: 'PREVIOUS' });
-  const previous = replaced?.value;
+  const previous = await replaceValue<StoredReport>('report', stored);
   if (previous?.tenantId !== report.tenantId || previous.tick <= report.tick) return true;
-  await kvs.set('report', previous);
+  await replaceValue('report', previous);
   return false;
 }
 
@@ -184,20 +182,10 @@ export async function writeReport(report: Report): Promise<boolean> {
 export async function bindHandoff(jti: string, binding: HandoffBinding, until: number, now: Date): Promise<HandoffBinding | undefined> {
   const key = `handoff:${jti}`;
   const lifeS = Math.max(60, until - Math.floor(now.getTime() / 1000));
-  try {
-    await kvs.set(key, binding, { keyPolicy: 'FAIL_IF_EXISTS', ttl: { value: lifeS, unit: 'SECONDS' } });
-    return undefined;
-  } catch (error) {
-    if (!isConflict(error)) throw error;
-    const bound = await kvs.get<HandoffBinding>(key);
-    if (bound === undefined) throw error;
-    return bound;
-  }
-}
-
-/** Whether a write failed because of `FAIL_IF_EXISTS`. */
-export function isConflict(error: unknown): boolean {
-  return error instanceof ForgeKvsAPIError && (error.code === 'KEY_CONFLICT' || error.responseDetails.status === 409);
+  if (await createValue(key, binding, lifeS)) return undefined;
+  const bound = await readValue<HandoffBinding>(key);
+  if (bound === undefined) throw new Error('the store has lost what a hand-off is bound to');
+  return bound;
 }
 
 function openTrust(stored: StoredTrust): Trust {

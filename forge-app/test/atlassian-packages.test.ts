@@ -5,9 +5,11 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { build } from 'esbuild';
+import { decodeJwt } from 'jose';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { ForgeKvsAPIError } from '../../infra/local/forge-site/src/platform/kvs';
+import { ForgeKvsAPIError, type Nothing, NOTHING } from '../../infra/local/forge-site/src/platform/kvs';
+import { answerKvs } from '../../infra/local/forge-site/src/platform/kvs-http';
 import type * as App from '../src/index';
 import type { LinkResult } from '../src/page-data';
 import { Backend, rfc3339, service } from './support/backend';
@@ -22,6 +24,8 @@ let app: typeof App;
 let backend: Backend;
 let site: Site;
 const paths: string[] = [];
+/** The body for a key without a value; without it 404. */
+let absent: string | undefined;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'forge-app-'));
@@ -42,26 +46,29 @@ beforeEach(() => {
   site.now = new Date();
   site.enter(backend);
   paths.length = 0;
+  absent = undefined;
 });
 
 const context = () => ({ installContext: `ari:cloud:jira::site/${site.cloudId}`, installation: { contexts: [{ cloudId: site.cloudId }] } });
 
-async function handoff(): Promise<URLSearchParams> {
+async function handoff(): Promise<string> {
   const answer = (await app.resolve(
     { call: { functionKey: 'addService', payload: { callbackUrl: 'https://acme.atlassian.net/jira' } }, context: { siteUrl: 'https://acme.atlassian.net' } },
     { ...context(), principal: { accountId: 'account-of-alice' } },
   )) as LinkResult;
   if (!answer.ok) throw new Error(answer.problem);
-  return new URL(answer.url).searchParams;
+  return new URL(answer.url).searchParams.get('handoff') ?? '';
 }
+
+const ownerOf = (given: string) => decodeJwt(given)['accountId'];
 
 describe('with Atlassian\'s packages, the app', () => {
   it('registers, updates, and answers repeats', async () => {
     const given = await handoff();
-    const register = backend.register(site, given.get('handoff') ?? '', { body: { service: service({ owner: given.get('accountId') }) } });
+    const register = backend.register(site, given, { body: { service: service({ owner: ownerOf(given) }) } });
     expect(await app.callback(register, context())).toEqual({ outputKey: 'ACCEPTED' });
     expect(await app.callback(register, context())).toEqual({ outputKey: 'DUPLICATE' });
-    const other = backend.register(site, given.get('handoff') ?? '', { body: { service: service({ id: 'eeeeffffgggghhhh', owner: given.get('accountId') }) } });
+    const other = backend.register(site, given, { body: { service: service({ id: 'eeeeffffgggghhhh', owner: ownerOf(given) }) } });
     expect(await app.callback(other, context())).toEqual({ outputKey: 'HANDOFF_USED' });
 
     paths.length = 0;
@@ -73,9 +80,26 @@ describe('with Atlassian\'s packages, the app', () => {
     expect(await app.callback(backend.update(site, earlier), context())).toEqual({ outputKey: 'STALE_TICK' });
   });
 
+  it.each(Object.keys(NOTHING) as Nothing[])('understands %j as what there was before the first registration and the first report', async (nothing) => {
+    kvs.nothing = nothing;
+    const given = await handoff();
+    const register = backend.register(site, given, { body: { service: service({ owner: ownerOf(given) }) } });
+    expect(await app.callback(register, context())).toEqual({ outputKey: 'ACCEPTED' });
+    expect(await app.callback(backend.update(site, rfc3339(site.now)), context())).toEqual({ outputKey: 'ACCEPTED' });
+  });
+
+  it.each(['null', '{}', '{"value":null}', '{"key":"trust","value":null}'])('understands %j as a key without a value', async (body) => {
+    absent = body;
+    expect(await app.callback(backend.update(site, rfc3339(site.now)), context())).toEqual({ outputKey: 'UNREGISTERED' });
+    const given = await handoff();
+    const register = backend.register(site, given, { body: { service: service({ owner: ownerOf(given) }) } });
+    expect(await app.callback(register, context())).toEqual({ outputKey: 'ACCEPTED' });
+    expect(await app.callback(backend.update(site, rfc3339(site.now)), context())).toEqual({ outputKey: 'ACCEPTED' });
+  });
+
   it('answers RETRY when the platform fails, and forgets before it is uninstalled', async () => {
     const given = await handoff();
-    const register = backend.register(site, given.get('handoff') ?? '', { body: { service: service({ owner: given.get('accountId') }) } });
+    const register = backend.register(site, given, { body: { service: service({ owner: ownerOf(given) }) } });
     kvs.beforeOperation = () => {
       throw new ForgeKvsAPIError({ status: 429, statusText: '' }, { code: 'RATE_LIMIT_EXCEEDED', message: 'too many' });
     };
@@ -91,41 +115,11 @@ it('tsconfig.json lets Forge\'s bundler emit: with "noEmit" its ts-loader fails'
   expect(readFileSync(new URL('../tsconfig.json', import.meta.url), 'utf8')).not.toContain('noEmit');
 });
 
-interface KvsRequest {
-  readonly key: string;
-  readonly value?: unknown;
-  readonly options?: Parameters<typeof kvs.set>[2];
-}
-
 async function platformFetch(_target: unknown, path: string, init: { body: string }): Promise<Response> {
   paths.push(path);
   const body = JSON.parse(init.body) as unknown;
   if (path.endsWith('/graphql')) return Response.json({ data: { createWebTriggerUrl: { url: site.triggerUrl } } });
-  try {
-    return await answerKvs(path, body as KvsRequest);
-  } catch (error) {
-    if (!(error instanceof ForgeKvsAPIError)) throw error;
-    return Response.json(error.forgeError, { status: error.responseDetails.status });
-  }
-}
-
-async function answerKvs(path: string, { key, value, options }: KvsRequest): Promise<Response> {
-  const found = (stored: unknown) => (stored === undefined ? Response.json({ code: 'KEY_NOT_FOUND', message: 'no such key' }, { status: 404 }) : Response.json({ key, value: stored }));
-  const written = (result?: object) => (result === undefined ? new Response('') : Response.json(result));
-  switch (path) {
-    case '/api/v1/get':
-      return found(await kvs.get(key));
-    case '/api/v1/set':
-      return written(await kvs.set(key, value, options));
-    case '/api/v1/delete':
-      return kvs.delete(key).then(() => written());
-    case '/api/v1/secret/get':
-      return found(await kvs.getSecret(key));
-    case '/api/v1/secret/set':
-      return kvs.setSecret(key, value, options).then(() => written());
-    default:
-      throw new Error(`the platform has no ${path}`);
-  }
+  return answerKvs(kvs, path, body, absent);
 }
 
 /** What Forge's runtime gives to `@forge/api`. */

@@ -4,9 +4,9 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { webTrigger } from '../../infra/local/forge-site/src/platform/api';
 import { install } from '../../infra/local/forge-site/src/platform/installation';
-import { ForgeKvsAPIError, kvs } from '../../infra/local/forge-site/src/platform/kvs';
+import { ForgeKvsAPIError, kvs, type Nothing, NOTHING } from '../../infra/local/forge-site/src/platform/kvs';
 
-/** The stand-in must stay callable wherever the app calls the real package: checked by the compiler. */
+/** The emulator must stay callable wherever the app calls the real package: checked by the compiler. */
 type Used = 'get' | 'set' | 'delete' | 'getSecret' | 'setSecret' | 'deleteSecret';
 type ParametersOf<T, Name extends Used & keyof T> = T[Name] extends (...args: infer A) => unknown ? A : never;
 const accepts = <Name extends Used>(name: Name, ...args: ParametersOf<typeof realKvs, Name>) =>
@@ -20,7 +20,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-describe('the stand-in for the key-value store', () => {
+describe('the emulated key-value store', () => {
   it('keeps a copy of a value, and secrets apart', async () => {
     const value = { services: ['a'] };
     await kvs.set('report', value);
@@ -53,8 +53,27 @@ describe('the stand-in for the key-value store', () => {
   });
 
   it('returns what an overwrite replaced', async () => {
-    expect(await accepts('set', 'report', 1, { keyPolicy: 'OVERRIDE', returnValue: 'PREVIOUS' })).toBeUndefined();
-    expect(await accepts('set', 'report', 2, { keyPolicy: 'OVERRIDE', returnValue: 'PREVIOUS' })).toEqual({ key: 'report', value: 1 });
+    for (const nothing of Object.keys(NOTHING) as Nothing[]) {
+      kvs.clear();
+      kvs.nothing = nothing;
+      expect(await accepts('set', 'report', 1, { keyPolicy: 'OVERRIDE', returnValue: 'PREVIOUS' })).toEqual(NOTHING[nothing]);
+      expect(await accepts('set', 'report', 2, { keyPolicy: 'OVERRIDE', returnValue: 'PREVIOUS' })).toEqual({ key: 'report', value: 1 });
+    }
+  });
+
+  it('gives a value no TTL of the value before', async () => {
+    await kvs.set('owner', 1, { ttl: { value: 10, unit: 'MINUTES' } });
+    await kvs.set('owner', 2);
+    vi.setSystemTime(Date.now() + 600_000 + 48 * 3_600_000);
+    expect(await kvs.get('owner')).toBe(2);
+  });
+
+  it.each([
+    ['a life of nothing', { ttl: { value: 0, unit: 'SECONDS' } }],
+    ['a life of two years', { ttl: { value: 731, unit: 'DAYS' } }],
+    ['FAIL_IF_EXISTS with the previous value', { keyPolicy: 'FAIL_IF_EXISTS', returnValue: 'PREVIOUS' }],
+  ] as const)('refuses %s', async (_, options) => {
+    await expect(kvs.set('report', 1, options)).rejects.toMatchObject({ code: 'INVALID_OPTIONS' });
   });
 
   it.each([

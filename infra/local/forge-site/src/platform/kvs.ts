@@ -1,11 +1,14 @@
 /**
- * Stand-in for `@forge/kvs`: the part of its interface that the app uses, with the semantics that
+ * Emulates `@forge/kvs`: the part of its interface that the app uses, with the semantics that
  * Atlassian documents.
  *
  * - Values are JSON of at most 240 KiB; keys have 1..500 characters of a fixed set.
  * - `keyPolicy: FAIL_IF_EXISTS` is atomic and fails with KEY_CONFLICT (409).
+ * - A TTL is of one value: the next one that is written has its own or none.
  * - A value whose TTL is over may stay readable, and in the way of FAIL_IF_EXISTS, for up to 48 hours. The
- *   stand-in always takes the whole 48 hours, so that code which trusts the TTL alone fails here.
+ *   emulator always takes the whole 48 hours, so that code which trusts the TTL alone fails here.
+ * - What `returnValue: PREVIOUS` returns when there was nothing is not documented. `nothing` decides it, so that a test can
+ *   show that each is understood.
  *
  * It does not measure: no quotas, no rate limits, no eventual consistency.
  */
@@ -28,9 +31,20 @@ interface SetOptions {
 }
 
 interface SetResult<T> {
-  key: string;
-  value: T;
+  key: string | undefined;
+  value: T | null | undefined;
 }
+
+/** The bodies in which the platform may say that there was nothing, and what `@forge/kvs` makes of each. */
+export const NOTHING = {
+  '': undefined,
+  null: undefined,
+  '{}': { key: undefined, value: undefined },
+  '{"value":null}': { key: undefined, value: null },
+} as const satisfies Record<string, SetResult<never> | undefined>;
+export type Nothing = keyof typeof NOTHING;
+
+const MAX_TTL_MS = 366 * UNIT_MS.DAYS;
 
 /** Secrets live beside the other values, under the same keys. */
 const SECRET = 'secret ';
@@ -64,6 +78,8 @@ export class LocalKvs {
   readonly operations: Operation[] = [];
   /** When set, called before each operation; what it throws is what the store answers. */
   beforeOperation: ((operation: Operation) => void | Promise<void>) | undefined;
+  /** What PREVIOUS returns when there was nothing. */
+  nothing: Nothing = '{}';
 
   get = async <T>(key: string): Promise<T | undefined> => (await this.read(key)) as T | undefined;
   set = async <T, U = T>(key: string, value: T, options?: SetOptions): Promise<SetResult<U> | undefined> =>
@@ -90,7 +106,13 @@ export class LocalKvs {
     this.items.clear();
     this.operations.length = 0;
     this.beforeOperation = undefined;
+    this.nothing = '{}';
     this.save();
+  }
+
+  /** All values as JSON texts by key: what a test compares. */
+  contents(): Record<string, string> {
+    return Object.fromEntries([...this.items].map(([key, { json }]) => [key, json]));
   }
 
   private async read(key: string, space = ''): Promise<unknown> {
@@ -105,14 +127,17 @@ export class LocalKvs {
     await this.admit({ kind: 'set', key, bytes: Buffer.byteLength(json) });
     if (Buffer.byteLength(json) > MAX_VALUE_BYTES) throw apiError(400, 'MAX_SIZE', 'the value is larger than 240 KiB');
 
+    const { ttl } = options;
+    const lifeMs = ttl === undefined ? undefined : ttl.value * UNIT_MS[ttl.unit];
+    if (lifeMs !== undefined && !(lifeMs > 0 && lifeMs <= MAX_TTL_MS)) throw apiError(400, 'INVALID_OPTIONS', 'the TTL is not between now and a year');
+    if (options.returnValue !== undefined && options.keyPolicy === 'FAIL_IF_EXISTS') throw apiError(400, 'INVALID_OPTIONS', 'FAIL_IF_EXISTS returns no value');
     const previous = this.find(space + key);
     if (options.keyPolicy === 'FAIL_IF_EXISTS' && previous !== undefined) throw apiError(409, 'KEY_CONFLICT', 'the key exists');
-    const { ttl } = options;
-    this.items.set(space + key, ttl === undefined ? { json } : { json, expiresAt: Date.now() + ttl.value * UNIT_MS[ttl.unit] });
+    this.items.set(space + key, lifeMs === undefined ? { json } : { json, expiresAt: Date.now() + lifeMs });
     this.save();
     if (options.returnValue === 'LATEST') return { key, value: JSON.parse(json) as unknown };
-    if (options.returnValue === 'PREVIOUS' && previous !== undefined) return { key, value: JSON.parse(previous.json) as unknown };
-    return undefined;
+    if (options.returnValue !== 'PREVIOUS') return undefined;
+    return previous === undefined ? NOTHING[this.nothing] : { key, value: JSON.parse(previous.json) as unknown };
   }
 
   private async remove(key: string, space = ''): Promise<void> {
