@@ -23,6 +23,7 @@ import { MalformedField, parseService, parseUpdate, type Service, type Transitio
 import {
   bindHandoff,
   changeTrust,
+  liveKeys,
   readReport,
   readTrust,
   type RegisteredService,
@@ -117,8 +118,7 @@ function refusal({ reason, signed }: Refusal): Decision {
 /** The tenant's keys that count now, with the one that this very callback introduces. */
 async function trustedKeys(trust: Trust | undefined, body: string | undefined, scene: Scene): Promise<TrustedKey[]> {
   if (trust === undefined) return [];
-  const nowS = scene.now.getTime() / 1000;
-  const keys = trust.keys.filter(({ until }) => until === undefined || nowS <= until);
+  const keys = [...liveKeys(trust, scene.now.getTime() / 1000)];
   const current = keys[0];
   if (current === undefined || body?.includes('"keyIntroduction"') !== true) return keys;
 
@@ -169,8 +169,9 @@ async function register(callback: VerifiedCallback, triggerUrl: string, trust: T
     return { output: 'HANDOFF_USED' };
   }
   const account = await accountOf(addedBy);
+  const nowS = now.getTime() / 1000;
   const installed = await changeTrust(trust, (present) => {
-    const renewed = keyAfterRegister(present, claims.sub, jwk, handoff);
+    const renewed = keyAfterRegister(present, claims.sub, jwk, handoff, nowS);
     return renewed && {
       ...renewed,
       registered: withService(renewed.registered, service, claims.iat),
@@ -182,14 +183,16 @@ async function register(callback: VerifiedCallback, triggerUrl: string, trust: T
 }
 
 /**
- * What is trusted after a REGISTER: unchanged when its key is known already, else its key alone. Only a
+ * What is trusted after a REGISTER: the keys as they are when its key is one of those that count, else its key alone.
+ * A key past its end is not one of them: a backend that was restored registers with it again, and means it. Only a
  * hand-off made after the one that installed the present key can replace it: otherwise repeating an old
  * REGISTER, while its token is still valid, would bring back a key that was replaced because it leaked.
  */
-function keyAfterRegister(trust: Trust | undefined, tenant: string, jwk: Ed25519PublicJwk, { jti, iat }: HandoffClaims): Trust | undefined {
+function keyAfterRegister(trust: Trust | undefined, tenant: string, jwk: Ed25519PublicJwk, { jti, iat }: HandoffClaims, nowS: number): Trust | undefined {
   const handoff = { jti, iat };
   if (trust?.tenantId !== tenant) return { tenantId: tenant, keys: [{ jwk }], handoff, registered: [], owners: {} };
-  if (hasKey(trust.keys, jwk)) return trust;
+  const keys = liveKeys(trust, nowS);
+  if (hasKey(keys, jwk)) return { ...trust, keys };
   if (iat <= trust.handoff.iat) return undefined;
   return { ...trust, keys: [{ jwk }], handoff };
 }

@@ -30,7 +30,7 @@ export interface RegisteredService {
 
 export interface Trust {
   readonly tenantId: string;
-  /** The key in use first; then an introduced one, or the one before it during its last hour. */
+  /** The key in use first; then a next key, or the one before it during its last hour. Past keys: see {@link liveKeys}. */
   readonly keys: readonly TrustedKey[];
   /** The hand-off that installed the first key: an older one cannot replace it. */
   readonly handoff: { readonly jti: string; readonly iat: number };
@@ -94,6 +94,11 @@ interface StoredReport {
 export async function readTrust(): Promise<Trust | undefined> {
   const stored = await readValue<StoredTrust>('trust');
   return stored === undefined ? undefined : openTrust(stored);
+}
+
+/** The keys that still count. Whatever compares or keeps keys begins with these. */
+export function liveKeys(trust: Trust, nowS: number): readonly TrustedKey[] {
+  return trust.keys.filter(({ until }) => until === undefined || nowS <= until);
 }
 
 /**

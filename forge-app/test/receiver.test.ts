@@ -131,6 +131,41 @@ describe('REGISTER', () => {
     expect((await readOverview()).services.map(({ name, status }) => [name, status])).toEqual([['Shop', 'DOWN'], ['Blog', 'ALIVE']]);
   });
 
+  it('under a key that is past its end installs that key: the way out after the backend was restored', async () => {
+    await registered();
+    const restored = backend.tenantKey;
+    const next = signingKey();
+    const keyIntroduction = backend.introduction(site, restored, next);
+    expect(await site.receive(backend.update(site, rfc3339(site.now), { key: next, body: { keyIntroduction } }))).toBe('ACCEPTED');
+    // The key before the restore point is still stored, and nothing has come in to drop it.
+    site.wait(3601);
+    expect((await readTrust())?.keys.map(({ jwk }) => jwk)).toEqual([next.jwk, restored.jwk]);
+    expect(await site.receive(backend.update(site, rfc3339(site.now), { key: restored }))).toBe('UNAUTHORIZED');
+    // What docs/operations.md says: a person presses "Add service".
+    expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
+    expect((await readTrust())?.keys).toEqual([{ jwk: restored.jwk, until: undefined }]);
+    for (let ticks = 0; ticks < 3; ticks += 1) {
+      site.wait(3600);
+      expect(await site.receive(backend.update(site, rfc3339(site.now), { key: restored }))).toBe('ACCEPTED');
+    }
+    expect(await site.receive(backend.update(site, rfc3339(site.now), { key: next }))).toBe('UNAUTHORIZED');
+  });
+
+  it('under another key drops the keys that are past their end, and keeps the one in its last hour', async () => {
+    await registered();
+    const first = backend.tenantKey;
+    backend.tenantKey = signingKey();
+    const keyIntroduction = backend.introduction(site, first, backend.tenantKey);
+    expect(await site.receive(backend.update(site, rfc3339(site.now), { body: { keyIntroduction } }))).toBe('ACCEPTED');
+    const until = seconds(site.now) + 3600;
+    site.wait(3600);
+    expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
+    expect((await readTrust())?.keys.map((key) => key.until)).toEqual([undefined, until]);
+    site.wait(1);
+    expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
+    expect((await readTrust())?.keys).toEqual([{ jwk: backend.tenantKey.jwk, until: undefined }]);
+  });
+
   it('starts anew when the web trigger of the installation has another URL', async () => {
     await registered();
     await site.receive(backend.update(site, '2026-11-22T10:05:00Z'));
