@@ -23,7 +23,7 @@ export interface Overview {
 
 /** The last report, and the services registered since, which no report could list yet. */
 export async function readOverview(): Promise<Overview> {
-  const [trust, stored] = await Promise.all([readTrust(), readReport()]);
+  const [{ trust }, stored] = await Promise.all([readTrust(), readReport()]);
   if (trust === undefined) return { registered: false, services: [], owners: {}, transitions: [] };
   const report = stored?.tenantId === trust.tenantId ? stored : undefined;
   const listed = new Set(report?.services.map(({ id }) => id));

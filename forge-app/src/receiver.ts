@@ -29,6 +29,7 @@ import {
   type RegisteredService,
   type Trust,
   type TrustedKey,
+  type TrustSnapshot,
   writeReport,
 } from './store';
 
@@ -85,7 +86,7 @@ async function verifyAndApply(request: WebTriggerRequest, scene: Scene): Promise
   const { config, cloudId, now } = scene;
   const triggerUrl = once(() => webTrigger.getUrl(CALLBACK_TRIGGER));
   const trust = once(readTrust);
-  const keysOfTenant = once(async () => trustedKeys(await trust(), request.body, scene));
+  const keysOfTenant = once(async () => trustedKeys((await trust()).trust, request.body, scene));
   const callback = await verifyCallback(request, {
     backendUrl: config.backendUrl,
     cloudId,
@@ -96,16 +97,16 @@ async function verifyAndApply(request: WebTriggerRequest, scene: Scene): Promise
     },
     // A registration tells the app nothing about itself: its tenant id is computed, and from then on stored.
     tenantId: async ({ scope }) =>
-      scope === SCOPE_OF_ACTION.REGISTER ? tenantId(cloudId, await triggerUrl()) : ((await trust())?.tenantId ?? ''),
+      scope === SCOPE_OF_ACTION.REGISTER ? tenantId(cloudId, await triggerUrl()) : ((await trust()).trust?.tenantId ?? ''),
   });
   if (!callback.ok) return refusal(callback);
 
   if (callback.body.action === 'REGISTER') {
     return register(callback, await triggerUrl(), await trust(), scene);
   }
-  const stored = await trust();
-  if (stored === undefined) return { output: 'UNREGISTERED' };
-  return update(callback, request.body, stored, scene);
+  const read = await trust();
+  if (read.trust === undefined) return { output: 'UNREGISTERED' };
+  return update(callback, request.body, read, read.trust, scene);
 }
 
 function refusal({ reason, signed }: Refusal): Decision {
@@ -141,7 +142,7 @@ function fieldOf(body: string, field: string): unknown {
   }
 }
 
-async function register(callback: VerifiedCallback, triggerUrl: string, trust: Trust | undefined, scene: Scene): Promise<Decision> {
+async function register(callback: VerifiedCallback, triggerUrl: string, read: TrustSnapshot, scene: Scene): Promise<Decision> {
   const { config, cloudId, now } = scene;
   const { body, claims } = callback;
   const jwk = parsePublicJwk(body['jwk']);
@@ -170,15 +171,12 @@ async function register(callback: VerifiedCallback, triggerUrl: string, trust: T
   }
   const account = await accountOf(addedBy);
   const nowS = now.getTime() / 1000;
-  const installed = await changeTrust(trust, (present) => {
+  const { changed } = await changeTrust(read, (present) => {
     const renewed = keyAfterRegister(present, claims.sub, jwk, handoff, nowS);
-    return renewed && {
-      ...renewed,
-      registered: withService(renewed.registered, service, claims.iat),
-      owners: withOwner(renewed.owners, service.id, account),
-    };
+    if (renewed === undefined) return 'unchanged';
+    return { ...renewed, registered: withService(renewed.registered, service, claims.iat), owners: withOwner(renewed.owners, service.id, account) };
   });
-  if (!installed) return { output: 'KEY_CONFLICT', why: 'a later hand-off installed another key' };
+  if (!changed) return { output: 'KEY_CONFLICT', why: 'a later hand-off installed another key' };
   return { output: bound === undefined ? 'ACCEPTED' : 'DUPLICATE' };
 }
 
@@ -209,17 +207,17 @@ function withOwner(owners: Readonly<Record<string, string>>, id: string, account
   return Object.fromEntries(entries.slice(-KEPT_OWNERS));
 }
 
-async function update(callback: VerifiedCallback, sentBody: string | undefined, trust: Trust, scene: Scene): Promise<Decision> {
+async function update(callback: VerifiedCallback, sentBody: string | undefined, read: TrustSnapshot, trust: Trust, scene: Scene): Promise<Decision> {
   const { claims, kid } = callback;
   const nowS = Math.floor(scene.now.getTime() / 1000);
   const { tick, nextUpdateBy, services, transitions } = parseUpdate(callback.body);
   if (tick > nowS + MAX_TICK_LEAD_S) throw new MalformedField('tick');
 
   // Whatever the tick: else whoever has a leaked key could keep its successor from ever being noted, with later ticks.
-  await changeTrust(trust, async (present) => {
-    if (present?.tenantId !== trust.tenantId) return undefined;
+  await changeTrust(read, async (present) => {
+    if (present?.tenantId !== trust.tenantId) return 'unchanged';
     const keys = keysAfterUpdate(await trustedKeys(present, sentBody, scene), kid, nowS);
-    return sameKeys(keys, present.keys) ? undefined : { ...present, keys };
+    return sameKeys(keys, present.keys) ? 'unchanged' : { ...present, keys };
   });
 
   const stored = await readReport();

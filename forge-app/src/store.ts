@@ -7,13 +7,13 @@ import type { Service, Status, Transition } from './service';
  * What the app keeps in the key-value store of its installation:
  *
  * - `trust`, written by REGISTER (and by the few UPDATEs that change keys): whose signatures count;
+ * - `trust:<n>`, written once and kept for an hour: the n-th change of `trust`, see {@link changeTrust};
  * - `report`, written by UPDATE only, once per tick: what the page shows;
  * - `handoff:<jti>`, written once: what a hand-off was used for;
  * - `owner:<pseudonym>` and the secret `owner-secret`, see owner.ts.
  *
  * `trust` and `report` are apart because a registration and an update often arrive together, and each writes a
- * whole value; when both change `trust`, {@link changeTrust} keeps both. The store is billed by bytes written,
- * so a report is kept as tuples.
+ * whole value. The store is billed by bytes written, so a report is kept as tuples.
  */
 
 /** A tenant key that may sign UPDATE. */
@@ -40,6 +40,12 @@ export interface Trust {
   readonly owners: Readonly<Record<string, string>>;
 }
 
+/** What is trusted after so many changes; nobody is before the first registration and after the end. */
+export interface TrustSnapshot {
+  readonly changes: number;
+  readonly trust: Trust | undefined;
+}
+
 export interface Report {
   readonly tenantId: string;
   readonly tick: number;
@@ -62,8 +68,13 @@ export interface HandoffBinding {
 /** Longest address that is kept: 50 services must stay far below the store's limit for one value. */
 const MAX_KEPT_URL_CHARS = 512;
 
-/** How often one callback writes `trust` when others write it at the same time. */
-const MAX_TRUST_WRITES = 3;
+/**
+ * How many changes of others one callback gives way to. So many callbacks at once all succeed; Forge runs far fewer
+ * for one installation: a report at each tick, and a registration for each person who adds a service in that second.
+ */
+const MAX_CHANGE_ATTEMPTS = 32;
+/** How long a change can be found under its number, in seconds: far longer than any invocation lasts. */
+const CHANGE_KEPT_S = 3600;
 
 type StoredKey = [x: string, until: number | null];
 type StoredService = [
@@ -73,11 +84,15 @@ type StoredService = [
 type StoredTransition = [tick: number, serviceId: string, from: Status, to: Status, at: number, reason: string];
 
 interface StoredTrust {
-  tenantId: string;
-  keys: StoredKey[];
-  handoff: [jti: string, iat: number];
-  registered: [service: StoredService, registeredAt: number][];
-  owners: Record<string, string>;
+  changes: number;
+  /** Absent when nobody is trusted. */
+  trust?: {
+    tenantId: string;
+    keys: StoredKey[];
+    handoff: [jti: string, iat: number];
+    registered: [service: StoredService, registeredAt: number][];
+    owners: Record<string, string>;
+  };
 }
 
 interface StoredReport {
@@ -91,9 +106,8 @@ interface StoredReport {
   transitions: StoredTransition[];
 }
 
-export async function readTrust(): Promise<Trust | undefined> {
-  const stored = await readValue<StoredTrust>('trust');
-  return stored === undefined ? undefined : openTrust(stored);
+export async function readTrust(): Promise<TrustSnapshot> {
+  return openTrust(await readValue<StoredTrust>('trust'));
 }
 
 /** The keys that still count. Whatever compares or keeps keys begins with these. */
@@ -101,51 +115,65 @@ export function liveKeys(trust: Trust, nowS: number): readonly TrustedKey[] {
   return trust.keys.filter(({ until }) => until === undefined || nowS <= until);
 }
 
+/** What a change makes of what is trusted. */
+export type TrustChange = (present: Trust | undefined) => Trust | 'nobody' | 'unchanged' | Promise<Trust | 'nobody' | 'unchanged'>;
+
+export interface ChangedTrust {
+  /** False when the change left everything as it is. */
+  readonly changed: boolean;
+  readonly before: Trust | undefined;
+  readonly after: Trust | undefined;
+}
+
+/** So many others changed what is trusted meanwhile that this callback gave up. It has changed nothing. */
+export class TooManyChanges extends Error {
+  override readonly name = 'TooManyChanges';
+}
+
 /**
- * Changes what is trusted, also when another callback changes it at the same time.
+ * Changes what is trusted, however many callbacks do so at once: none of their changes is lost.
  *
- * As in {@link writeReport} the store returns what a write replaced. If that is not what was read, another
- * callback was faster: the same change is made to what it wrote. Of two changes at once none is lost; of three one can
- * be, since nobody writes more than three times.
+ * Changes are numbered. The n-th is written under `trust:<n>` with FAIL_IF_EXISTS, so one callback makes it; every other
+ * one finds it there, and makes its own change to that. `trust` is then replaced by the result. Who wrote an earlier one
+ * over a later one sees that in what the store returns, and puts the later one back. A callback that dies in between
+ * has answered nothing: the next change continues from what it left under its number.
  *
  * @param read what was read before
- * @param change what becomes of what is there, undefined to leave it alone; called again for what was written meanwhile
- * @returns false when what is there was left alone
+ * @param change called again when another callback was faster
+ * @throws TooManyChanges
  */
-export async function changeTrust(
-  read: Trust | undefined,
-  change: (present: Trust | undefined) => Trust | undefined | Promise<Trust | undefined>,
-): Promise<boolean> {
-  let expected = read;
-  let wanted = await change(read);
-  let changed = wanted !== undefined;
-  for (let writes = 0; wanted !== undefined && writes < MAX_TRUST_WRITES; writes++) {
-    const replaced = await replaceTrust(wanted);
-    if (sameTrust(replaced, expected)) return changed;
-    expected = wanted;
-    wanted = await change(replaced);
-    changed = wanted !== undefined;
-    // What is to be left alone was overwritten just now.
-    wanted ??= replaced;
-    if (wanted === undefined) await deleteValue('trust');
+export async function changeTrust(read: TrustSnapshot, change: TrustChange): Promise<ChangedTrust> {
+  let present = read;
+  for (let attempt = 0; attempt < MAX_CHANGE_ATTEMPTS; attempt += 1) {
+    const wanted = await change(present.trust);
+    if (wanted === 'unchanged') {
+      if (present !== read) await publishTrust(present);
+      return { changed: false, before: present.trust, after: present.trust };
+    }
+    const next = { changes: present.changes + 1, trust: wanted === 'nobody' ? undefined : wanted };
+    const key = `trust:${String(next.changes)}`;
+    if (await createValue(key, packTrust(next), CHANGE_KEPT_S)) {
+      await publishTrust(next);
+      return { changed: true, before: present.trust, after: next.trust };
+    }
+    const faster = await readValue<StoredTrust>(key);
+    if (faster === undefined) throw new Error('the store has lost a change of trust');
+    present = openTrust(faster);
   }
-  return changed;
+  throw new TooManyChanges();
 }
 
-/** @returns what was there */
-async function replaceTrust(trust: Trust): Promise<Trust | undefined> {
-  const replaced = await replaceValue<StoredTrust>('trust', packTrust(trust));
-  return replaced === undefined ? undefined : openTrust(replaced);
-}
-
-function sameTrust(left: Trust | undefined, right: Trust | undefined): boolean {
-  const shape = (trust: Trust | undefined) => (trust === undefined ? '' : JSON.stringify(packTrust(trust)));
-  return shape(left) === shape(right);
+/** Writes `trust`; of several writers at once the one with the most changes prevails. */
+async function publishTrust(snapshot: TrustSnapshot): Promise<void> {
+  for (let wanted: StoredTrust | undefined = packTrust(snapshot); wanted !== undefined; ) {
+    const replaced: StoredTrust | undefined = await replaceValue<StoredTrust>('trust', wanted);
+    wanted = replaced !== undefined && replaced.changes > wanted.changes ? replaced : undefined;
+  }
 }
 
 /** Forgets whom to believe and what they said. */
 export async function forgetEverything(): Promise<void> {
-  await deleteValue('trust');
+  await changeTrust(await readTrust(), () => 'nobody');
   await deleteValue('report');
 }
 
@@ -193,26 +221,35 @@ export async function bindHandoff(jti: string, binding: HandoffBinding, until: n
   return bound;
 }
 
-function openTrust(stored: StoredTrust): Trust {
+function openTrust(stored: StoredTrust | undefined): TrustSnapshot {
+  if (stored?.trust === undefined) return { changes: stored?.changes ?? 0, trust: undefined };
+  const { tenantId, keys, handoff, registered, owners } = stored.trust;
   return {
-    tenantId: stored.tenantId,
-    keys: stored.keys.flatMap(([x, until]) => {
-      const jwk = parsePublicJwk({ kty: 'OKP', crv: 'Ed25519', x });
-      return jwk === undefined ? [] : [{ jwk, until: until ?? undefined }];
-    }),
-    handoff: { jti: stored.handoff[0], iat: stored.handoff[1] },
-    registered: stored.registered.map(([service, registeredAt]) => ({ service: unpack(service), registeredAt })),
-    owners: stored.owners,
+    changes: stored.changes,
+    trust: {
+      tenantId,
+      keys: keys.flatMap(([x, until]) => {
+        const jwk = parsePublicJwk({ kty: 'OKP', crv: 'Ed25519', x });
+        return jwk === undefined ? [] : [{ jwk, until: until ?? undefined }];
+      }),
+      handoff: { jti: handoff[0], iat: handoff[1] },
+      registered: registered.map(([service, registeredAt]) => ({ service: unpack(service), registeredAt })),
+      owners,
+    },
   };
 }
 
-function packTrust(trust: Trust): StoredTrust {
+function packTrust({ changes, trust }: TrustSnapshot): StoredTrust {
+  if (trust === undefined) return { changes };
   return {
-    tenantId: trust.tenantId,
-    keys: trust.keys.map(({ jwk, until }) => [jwk.x, until ?? null]),
-    handoff: [trust.handoff.jti, trust.handoff.iat],
-    registered: trust.registered.map(({ service, registeredAt }) => [pack(service), registeredAt]),
-    owners: { ...trust.owners },
+    changes,
+    trust: {
+      tenantId: trust.tenantId,
+      keys: trust.keys.map(({ jwk, until }) => [jwk.x, until ?? null]),
+      handoff: [trust.handoff.jti, trust.handoff.iat],
+      registered: trust.registered.map(({ service, registeredAt }) => [pack(service), registeredAt]),
+      owners: { ...trust.owners },
+    },
   };
 }
 

@@ -18,7 +18,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { tenantId } from 'forge-callback-verifier';
 
 import { CALLBACK_TRIGGER } from '../../../../forge-app/src/installation';
-import { changeTrust, readReport } from '../../../../forge-app/src/store';
+import { changeTrust, readReport, readTrust } from '../../../../forge-app/src/store';
 import { Faults } from './faults';
 import { type Installation, within } from './platform/installation';
 import { newPrivateJwk } from './state';
@@ -64,7 +64,7 @@ async function addInstallations(seeds: readonly Seed[]): Promise<void> {
     hosted.set(triggerId, { installation, tenantId: id });
     const keys = [{ jwk: { kty: 'OKP', crv: 'Ed25519', x } as const }];
     const trust = { tenantId: id, keys, handoff: { jti: '0', iat: 0 }, registered: [], owners: {} };
-    await within(installation, () => changeTrust(undefined, () => trust));
+    await within(installation, async () => changeTrust(await readTrust(), () => trust));
   }
 }
 
