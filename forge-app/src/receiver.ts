@@ -19,7 +19,7 @@ import { CALLBACK_TRIGGER, cloudIdOf, type InvocationContext } from './installat
 import { introducedKey } from './introduction';
 import { accountOf } from './owner';
 import type { OutputKey, StaticOutput } from './outputs';
-import { MalformedField, parseService, parseUpdate, type Service, type Transition } from './service';
+import { MalformedField, parseService, parseUpdate, type Service, SERVICES_PER_TENANT, type Transition } from './service';
 import {
   bindHandoff,
   changeTrust,
@@ -41,7 +41,6 @@ const MAX_TICK_LEAD_S = 60;
 const KEPT_TRANSITIONS = 30;
 /** How long a service stays in `trust.registered`; by then a report has listed it, or it is gone. */
 const REGISTERED_KEPT_S = 3600;
-const KEPT_REGISTERED = 50;
 const KEPT_OWNERS = 200;
 
 /**
@@ -197,7 +196,7 @@ function keyAfterRegister(trust: Trust | undefined, tenant: string, jwk: Ed25519
 
 function withService(registered: readonly RegisteredService[], service: Service, registeredAt: number): RegisteredService[] {
   const others = registered.filter((entry) => entry.service.id !== service.id && registeredAt - entry.registeredAt < REGISTERED_KEPT_S);
-  return [...others, { service, registeredAt }].slice(-KEPT_REGISTERED);
+  return [...others, { service, registeredAt }].slice(-SERVICES_PER_TENANT);
 }
 
 /** The latest owners; far more than a tenant may have services, so that nobody's name is lost. */

@@ -54,8 +54,9 @@ export class MalformedField extends Error {
 
 type Fields = Readonly<Record<string, unknown>>;
 
-const MAX_SERVICES = 200;
-const MAX_TRANSITIONS = 100;
+/** The backend's bounds as well: testdata/limits.json, which tests of both sides read. */
+export const SERVICES_PER_TENANT = 50;
+export const TRANSITIONS_PER_REPORT = 100;
 /** However long a backend means to be quiet: what is shown counts for no longer than this after its tick, in seconds. */
 const MAX_QUIET_S = 86_400;
 
@@ -67,8 +68,8 @@ export function parseUpdate(body: Fields): Update {
   return {
     tick,
     nextUpdateBy,
-    services: list(body, 'services', MAX_SERVICES).map(parseService),
-    transitions: list(body, 'transitions', MAX_TRANSITIONS).map(parseTransition),
+    services: list(body, 'services', SERVICES_PER_TENANT).map(parseService),
+    transitions: list(body, 'transitions', TRANSITIONS_PER_REPORT).map(parseTransition),
     transitionsDropped: optional(body, 'transitionsDropped', count) ?? 0,
   };
 }

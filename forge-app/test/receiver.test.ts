@@ -256,6 +256,15 @@ describe('UPDATE', () => {
     expect((await readOverview()).transitions.map(({ to }) => to)).toEqual(['ALIVE', 'DOWN']);
   });
 
+  it('with more services, or more transitions, than a tenant can have is BAD_REQUEST', async () => {
+    await registered();
+    const services = (count: number) => Array.from({ length: count }, (_, at) => service({ id: `aaaabbbbccccddd${'abcdefghijklmnopqrstuvwxyz234567'.charAt(at % 32)}`.replace(/^./, at < 32 ? 'a' : 'b') }));
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { body: { services: services(51) } }))).toBe('BAD_REQUEST');
+    const transition = { tick: '2026-11-22T10:00:00Z', serviceId: 'aaaabbbbccccdddd', from: 'ALIVE', to: 'DOWN', at: '2026-11-22T10:00:07Z', reason: 'timeout' };
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { body: { transitions: Array<object>(101).fill(transition) } }))).toBe('BAD_REQUEST');
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { body: { services: services(50), transitions: Array<object>(100).fill(transition) } }))).toBe('ACCEPTED');
+  });
+
   it.each([
     ['a tick of tomorrow', { tick: '2026-11-23T10:05:00Z' }],
     ['a tick with milliseconds', { tick: '2026-11-22T10:05:00.000Z' }],
