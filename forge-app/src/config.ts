@@ -14,12 +14,7 @@ export interface Config {
   /** The backend's deployment keys: one, or two while they are being changed. */
   readonly backendKeys: readonly Ed25519PublicJwk[];
   readonly handoffKey: HandoffKey;
-  /** The backend's period, from which the page knows when it should have heard something. */
-  readonly checkEveryMinutes: number;
 }
-
-/** What the backend's template uses unless told otherwise. */
-const DEFAULT_CHECK_EVERY_MINUTES = 5;
 
 /** The Forge variables, and what is wrong with each that cannot be used. */
 export const VARIABLES = ['BACKEND_URL', 'BACKEND_PUBLIC_KEY', 'HANDOFF_PRIVATE_KEY'] as const;
@@ -35,8 +30,7 @@ export function readConfig(env: NodeJS.ProcessEnv): ConfigResult {
   const backendKeys = parseJwks(env['BACKEND_PUBLIC_KEY']);
   const handoffKey = parseHandoffKey(env['HANDOFF_PRIVATE_KEY']);
   if (backendUrl !== undefined && backendKeys !== undefined && handoffKey !== undefined) {
-    const checkEveryMinutes = parsePeriod(env['CHECK_EVERY_MINUTES']);
-    return { ok: true, config: { backendUrl, backendKeys, handoffKey, checkEveryMinutes } };
+    return { ok: true, config: { backendUrl, backendKeys, handoffKey } };
   }
   const values = { BACKEND_URL: backendUrl, BACKEND_PUBLIC_KEY: backendKeys, HANDOFF_PRIVATE_KEY: handoffKey };
   return { ok: false, unusable: VARIABLES.filter((name) => values[name] === undefined) };
@@ -65,12 +59,6 @@ function parseHandoffKey(text: string | undefined): HandoffKey | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** Optional, so a value that is none falls back to the default. */
-function parsePeriod(text: string | undefined): number {
-  const minutes = Number(text);
-  return Number.isSafeInteger(minutes) && minutes >= 1 && minutes <= 60 ? minutes : DEFAULT_CHECK_EVERY_MINUTES;
 }
 
 function parseJson(text: string | undefined): unknown {

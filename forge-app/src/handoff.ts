@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 
-import { CLOCK_SKEW_S, type Ed25519PublicJwk, isSignedBy, thumbprint } from 'forge-callback-verifier';
+import { CLOCK_SKEW_S, type Ed25519PublicJwk, isSignedBy, MAX_TOKEN_LIFE_S, thumbprint } from 'forge-callback-verifier';
 import { CompactSign, decodeJwt, decodeProtectedHeader, importJWK } from 'jose';
 
 import type { HandoffKey } from './config';
@@ -9,6 +9,8 @@ import type { HandoffKey } from './config';
 export const HANDOFF_LIFE_S = 600;
 /** How long after its end a hand-off that was already used can still be resumed, in seconds. */
 export const HANDOFF_GRACE_S = 300;
+/** From when a hand-off is made until no REGISTER with it can be valid any more, in seconds. */
+export const HANDOFF_USABLE_S = HANDOFF_LIFE_S + HANDOFF_GRACE_S + MAX_TOKEN_LIFE_S + 2 * CLOCK_SKEW_S;
 const HANDOFF_TYPE = 'forge-handoff+jwt';
 
 /** What the browser carries from the site to the backend, and who it is about. */
@@ -21,7 +23,7 @@ export interface HandoffSubject {
   readonly callbackUrl?: string;
 }
 
-/** What a person can do to a service of his own. */
+/** What people can do to a service of their own. */
 export const CHANGES = ['remove', 'pause', 'resume'] as const;
 export type Change = (typeof CHANGES)[number];
 

@@ -10,9 +10,9 @@ export async function readValue<T>(key: string): Promise<T | undefined> {
   return something(await kvs.get<T | null>(key));
 }
 
-/** Writes a value unless the key has one; without a life it stays. @returns whether it was written */
-export async function createValue(key: string, value: unknown, lifeS?: number): Promise<boolean> {
-  return created(() => kvs.set(key, value, { keyPolicy: 'FAIL_IF_EXISTS', ...(lifeS !== undefined && { ttl: seconds(lifeS) }) }));
+/** Writes a value unless the key has one. @returns whether it was written */
+export async function createValue(key: string, value: unknown, lifeS: number): Promise<boolean> {
+  return created(() => kvs.set(key, value, { keyPolicy: 'FAIL_IF_EXISTS', ttl: seconds(lifeS) }));
 }
 
 /**

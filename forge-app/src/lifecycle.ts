@@ -1,10 +1,11 @@
 import { readConfig } from './config';
-import { ownerSecret } from './owner';
+import { ownersShown, readOverview } from './overview';
+import { ownerSecret, settleOwners } from './owner';
 import { forgetEverything } from './store';
 
 /**
  * After an installation or an upgrade: makes the installation's secret, so that the first person who adds a
- * service does not wait for it, and tells the developer's log what is not set up yet.
+ * service does not wait for it, and logs what is not set up yet.
  */
 export async function prepareInstallation(): Promise<void> {
   await ownerSecret();
@@ -13,9 +14,12 @@ export async function prepareInstallation(): Promise<void> {
 }
 
 /**
- * Before an uninstallation: stops believing. The app may not call out, so it cannot tell the backend; but every
- * UPDATE that still arrives is answered UNREGISTERED, and the backend stops when nothing answers any more.
+ * Before an uninstallation: stops believing, and ends the way back to every account. The app may not call out, so the
+ * backend is not informed; but every UPDATE that still arrives is answered UNREGISTERED, and the backend stops when
+ * nothing responds any more.
  */
 export async function stopTrusting(): Promise<void> {
+  const named = ownersShown(await readOverview());
   await forgetEverything();
+  await settleOwners(named, new Date());
 }

@@ -7,12 +7,14 @@ export type PageData =
   | {
       readonly configured: true;
       readonly overview: Overview;
-      /** Ids of the services that whoever looks has added, and may change. */
+      /** Ids of the services that the person who looks has added, and may change. */
       readonly own: readonly string[];
       /** The server's clock, seconds since 1970: a wrong clock in the browser must not make a backend silent. */
       readonly now: number;
-      readonly checkEveryMinutes: number;
     };
+
+/** Account ids by pseudonym, of those whose services are shown; who is not in it is not known any more. */
+export type Owners = Readonly<Record<string, string>>;
 
 export type LinkResult =
   | { readonly ok: true; readonly url: string }

@@ -1,8 +1,6 @@
 import { getAppContext, webTrigger } from '@forge/api';
 import {
-  CLOCK_SKEW_S,
   type Ed25519PublicJwk,
-  MAX_TOKEN_LIFE_S,
   parsePublicJwk,
   type Refusal,
   SCOPE_OF_ACTION,
@@ -14,12 +12,13 @@ import {
 } from 'forge-callback-verifier';
 
 import { type Config, readConfig } from './config';
-import { HANDOFF_GRACE_S, type HandoffClaims, verifyHandoff } from './handoff';
+import { HANDOFF_USABLE_S, type HandoffClaims, verifyHandoff } from './handoff';
 import { CALLBACK_TRIGGER, cloudIdOf, type InvocationContext } from './installation';
 import { introducedKey } from './introduction';
-import { accountOf } from './owner';
 import type { OutputKey, StaticOutput } from './outputs';
-import { MalformedField, parseService, parseUpdate, type Service, SERVICES_PER_TENANT, type Transition } from './service';
+import { isPending, overviewOf, ownersShown } from './overview';
+import { settleOwners, writeOwners } from './owner';
+import { MalformedField, parsePeriod, parseService, parseUpdate, SERVICES_PER_TENANT, type Transition } from './service';
 import {
   bindHandoff,
   changeTrust,
@@ -27,6 +26,7 @@ import {
   readReport,
   readTrust,
   type RegisteredService,
+  type Report,
   type Trust,
   type TrustedKey,
   type TrustSnapshot,
@@ -39,9 +39,6 @@ const KEY_OVERLAP_S = 3600;
 const MAX_TICK_LEAD_S = 60;
 /** How many changes the page keeps. */
 const KEPT_TRANSITIONS = 30;
-/** How long a service stays in `trust.registered`; by then a report has listed it, or it is gone. */
-const REGISTERED_KEPT_S = 3600;
-const KEPT_OWNERS = 200;
 
 /**
  * The web trigger's handler: verifies one callback and applies it.
@@ -94,7 +91,7 @@ async function verifyAndApply(request: WebTriggerRequest, scene: Scene): Promise
       [SCOPE_OF_ACTION.REGISTER]: config.backendKeys,
       [SCOPE_OF_ACTION.UPDATE]: async () => (await keysOfTenant()).map(({ jwk }) => jwk),
     },
-    // A registration tells the app nothing about itself: its tenant id is computed, and from then on stored.
+    // The app computes its own tenant id for a registration, and stores it for what follows.
     tenantId: async ({ scope }) =>
       scope === SCOPE_OF_ACTION.REGISTER ? tenantId(cloudId, await triggerUrl()) : ((await trust()).trust?.tenantId ?? ''),
   });
@@ -146,6 +143,7 @@ async function register(callback: VerifiedCallback, triggerUrl: string, read: Tr
   const { body, claims } = callback;
   const jwk = parsePublicJwk(body['jwk']);
   if (jwk === undefined) throw new MalformedField('jwk');
+  const periodS = parsePeriod(body);
   const service = parseService(body['service']);
 
   const handoff = await verifyHandoff(body['handoff'], {
@@ -157,25 +155,25 @@ async function register(callback: VerifiedCallback, triggerUrl: string, read: Tr
     registeredAt: claims.iat,
   });
   if (handoff === undefined) return { output: 'HANDOFF_INVALID' };
-  const { owner, addedBy = owner } = body['service'] as { owner?: unknown; addedBy?: unknown };
-  if (owner !== handoff.accountId) throw new MalformedField('service.owner');
-  // A backend of before `addedBy` names nobody but who asks now.
-  if (typeof addedBy !== 'string') throw new MalformedField('service.addedBy');
+  if ((body['service'] as { owner?: unknown }).owner !== handoff.accountId) throw new MalformedField('service.owner');
 
-  const usableUntil = handoff.exp + HANDOFF_GRACE_S + MAX_TOKEN_LIFE_S + 2 * CLOCK_SKEW_S;
   const binding = { kid: thumbprint(jwk), serviceId: service.id };
-  const bound = await bindHandoff(handoff.jti, binding, usableUntil, now);
+  const bound = await bindHandoff(handoff.jti, binding, handoff.iat + HANDOFF_USABLE_S, now);
   if (bound !== undefined && (bound.kid !== binding.kid || bound.serviceId !== binding.serviceId)) {
     return { output: 'HANDOFF_USED' };
   }
-  const account = await accountOf(addedBy);
-  const nowS = now.getTime() / 1000;
-  const { changed } = await changeTrust(read, (present) => {
+  const nowS = Math.floor(now.getTime() / 1000);
+  const last = await readReport();
+  const { changed, before, after } = await changeTrust(read, (present) => {
     const renewed = keyAfterRegister(present, claims.sub, jwk, handoff, nowS);
-    if (renewed === undefined) return 'unchanged';
-    return { ...renewed, registered: withService(renewed.registered, service, claims.iat), owners: withOwner(renewed.owners, service.id, account) };
+    return renewed === undefined ? 'unchanged' : { ...renewed, registered: withService(renewed, { service, registeredAt: claims.iat, periodS }, last) };
   });
   if (!changed) return { output: 'KEY_CONFLICT', why: 'a later hand-off installed another key' };
+  const report = await readReport();
+  const moved = difference(ownersShown(overviewOf(before, report)), ownersShown(overviewOf(after, report)));
+  // With those whose registrations fell out just now, and again when a repetition finishes what was interrupted.
+  const fallen = difference(registrants(before), registrants(after));
+  await settleOwners([service.addedBy, ...moved, ...fallen], now);
   return { output: bound === undefined ? 'ACCEPTED' : 'DUPLICATE' };
 }
 
@@ -187,32 +185,36 @@ async function register(callback: VerifiedCallback, triggerUrl: string, read: Tr
  */
 function keyAfterRegister(trust: Trust | undefined, tenant: string, jwk: Ed25519PublicJwk, { jti, iat }: HandoffClaims, nowS: number): Trust | undefined {
   const handoff = { jti, iat };
-  if (trust?.tenantId !== tenant) return { tenantId: tenant, keys: [{ jwk }], handoff, registered: [], owners: {} };
+  if (trust?.tenantId !== tenant) return { tenantId: tenant, keys: [{ jwk }], handoff, registered: [] };
   const keys = liveKeys(trust, nowS);
   if (hasKey(keys, jwk)) return { ...trust, keys };
   if (iat <= trust.handoff.iat) return undefined;
   return { ...trust, keys: [{ jwk }], handoff };
 }
 
-function withService(registered: readonly RegisteredService[], service: Service, registeredAt: number): RegisteredService[] {
-  const others = registered.filter((entry) => entry.service.id !== service.id && registeredAt - entry.registeredAt < REGISTERED_KEPT_S);
-  return [...others, { service, registeredAt }].slice(-SERVICES_PER_TENANT);
+/** Without those that a report has decided on. */
+function withService(trust: Trust, added: RegisteredService, last: Report | undefined): RegisteredService[] {
+  const report = last?.tenantId === trust.tenantId ? last : undefined;
+  const others = trust.registered.filter((entry) => entry.service.id !== added.service.id && isPending(entry, report));
+  return [...others, added].slice(-SERVICES_PER_TENANT);
 }
 
-/** The latest owners; far more than a tenant may have services, so that nobody's name is lost. */
-function withOwner(owners: Readonly<Record<string, string>>, id: string, accountId: string | undefined): Record<string, string> {
-  const entries = Object.entries(owners).filter(([service]) => service !== id);
-  if (accountId !== undefined) entries.push([id, accountId]);
-  return Object.fromEntries(entries.slice(-KEPT_OWNERS));
+function registrants(trust: Trust | undefined): ReadonlySet<string> {
+  return new Set(trust?.registered.map(({ service }) => service.addedBy));
+}
+
+/** What is in one of two sets and not in the other. */
+function difference(left: ReadonlySet<string>, right: ReadonlySet<string>): string[] {
+  return [...[...left].filter((name) => !right.has(name)), ...[...right].filter((name) => !left.has(name))];
 }
 
 async function update(callback: VerifiedCallback, sentBody: string | undefined, read: TrustSnapshot, trust: Trust, scene: Scene): Promise<Decision> {
   const { claims, kid } = callback;
   const nowS = Math.floor(scene.now.getTime() / 1000);
-  const { tick, nextUpdateBy, services, transitions } = parseUpdate(callback.body);
+  const { tick, nextUpdateBy, periodS, services, transitions } = parseUpdate(callback.body);
   if (tick > nowS + MAX_TICK_LEAD_S) throw new MalformedField('tick');
 
-  // Whatever the tick: else whoever has a leaked key could keep its successor from ever being noted, with later ticks.
+  // Whatever the tick: else an attacker with a leaked key could keep its successor from ever being noted, with later ticks.
   await changeTrust(read, async (present) => {
     if (present?.tenantId !== trust.tenantId) return 'unchanged';
     const keys = keysAfterUpdate(await trustedKeys(present, sentBody, scene), kid, nowS);
@@ -226,16 +228,34 @@ async function update(callback: VerifiedCallback, sentBody: string | undefined, 
     return { output: repeated ? 'DUPLICATE' : 'STALE_TICK' };
   }
 
-  const applied = await writeReport({
+  const report: Report = {
     tenantId: trust.tenantId,
     tick,
     bodyHash: claims.body_sha256,
     receivedAt: nowS,
     nextUpdateBy,
+    periodS,
     services,
     transitions: newestFirst(transitions, last?.transitions ?? []),
-  });
-  return { output: applied ? 'ACCEPTED' : 'STALE_TICK' };
+  };
+  return { output: (await storeReport(report, last, trust, scene.now)) ? 'ACCEPTED' : 'STALE_TICK' };
+}
+
+/**
+ * Stores a report, and who it names. Those are written before it: a repetition after an interruption would find the
+ * report, and no difference. Afterwards they are looked at again, since another callback may have been faster.
+ *
+ * @param last what was read before
+ * @returns false when a later report stands
+ */
+async function storeReport(report: Report, last: Report | undefined, trust: Trust, now: Date): Promise<boolean> {
+  const named = ownersShown(overviewOf(trust, report));
+  const moved = difference(ownersShown(overviewOf(trust, last)), named);
+  await writeOwners(moved, named, now);
+  const { applied, replaced } = await writeReport(report);
+  const overtaken = replaced?.tick === last?.tick ? [] : difference(ownersShown(overviewOf(trust, replaced)), named);
+  await settleOwners([...moved, ...overtaken], now);
+  return applied;
 }
 
 /** The signing key comes first; a key that it follows gets its last hour. */

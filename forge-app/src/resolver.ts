@@ -2,11 +2,12 @@ import Resolver from '@forge/resolver';
 
 import { readConfig } from './config';
 import { cloudIdOf, type InvocationContext } from './installation';
-import { readOverview } from './overview';
 import { managementLink, registrationLink, type Requester } from './link';
-import type { LinkResult, PageData } from './page-data';
+import { ownersShown, readOverview } from './overview';
+import { accountsOf, pseudonymOf } from './owner';
+import type { LinkResult, Owners, PageData } from './page-data';
 
-/** What Forge adds to a resolver's context; `accountId` comes from the platform, not from the page. */
+/** A resolver's context. The platform sets `accountId` and the installation; the rest may come from the page. */
 interface ResolverContext extends InvocationContext {
   readonly cloudId?: string | undefined;
   readonly accountId?: string | undefined;
@@ -21,6 +22,7 @@ interface ResolverRequest {
 const resolver = new Resolver();
 
 resolver.define('readPage', ({ context }: ResolverRequest): Promise<PageData> => readPage(context, new Date()));
+resolver.define('readOwners', (): Promise<Owners> => readOwners(new Date()));
 resolver.define('addService', (request: ResolverRequest): Promise<LinkResult> => addService(request, new Date()));
 resolver.define('manageService', (request: ResolverRequest): Promise<LinkResult> => manageService(request, new Date()));
 
@@ -31,14 +33,18 @@ async function readPage({ accountId }: ResolverContext, now: Date): Promise<Page
   const read = readConfig(process.env);
   if (!read.ok) return { configured: false, unusable: read.unusable };
   const overview = await readOverview();
+  const own = accountId === undefined || overview.services.length === 0 ? undefined : await pseudonymOf(accountId);
   return {
     configured: true,
     overview,
-    // Whose a service is may have been lost with the app's storage; the backend knows.
-    own: overview.services.map(({ id }) => id).filter((id) => accountId !== undefined && (overview.owners[id] ?? accountId) === accountId),
+    own: overview.services.filter(({ addedBy }) => addedBy === own).map(({ id }) => id),
     now: Math.floor(now.getTime() / 1000),
-    checkEveryMinutes: read.config.checkEveryMinutes,
   };
+}
+
+/** Asked when other people are named than before, not with each poll. */
+async function readOwners(now: Date): Promise<Owners> {
+  return accountsOf(ownersShown(await readOverview()), now);
 }
 
 function addService({ payload, context }: ResolverRequest, now: Date): Promise<LinkResult> {

@@ -21,8 +21,12 @@ export interface Service {
   readonly status: Status;
   readonly since?: number | undefined;
   readonly check?: Check | undefined;
-  /** The verdict is held back because unrelated hosts fail alike; `status` is the last one believed. */
+  /** A failure is suppressed, because the backend's own network fails; `status` is the one before. */
   readonly held: boolean;
+  /** The pseudonym of who added it, see owner.ts. */
+  readonly addedBy: string;
+  /** So many ticks in a row brought no verdict; absent when the last one did. */
+  readonly unseenTicks?: number | undefined;
 }
 
 export interface Transition {
@@ -38,8 +42,10 @@ export interface Transition {
 export interface Update {
   /** Seconds since 1970. */
   readonly tick: number;
-  /** Seconds since 1970 when the next one is due at the latest; absent when one follows at every tick. */
-  readonly nextUpdateBy?: number | undefined;
+  /** Seconds since 1970 when the next one is due at the latest. */
+  readonly nextUpdateBy: number;
+  /** The time from one tick to the next, in seconds. */
+  readonly periodS: number;
   readonly services: readonly Service[];
   readonly transitions: readonly Transition[];
   readonly transitionsDropped: number;
@@ -57,21 +63,29 @@ type Fields = Readonly<Record<string, unknown>>;
 /** The backend's bounds as well: testdata/limits.json, which tests of both sides read. */
 export const SERVICES_PER_TENANT = 50;
 export const TRANSITIONS_PER_REPORT = 100;
-/** However long a backend means to be quiet: what is shown counts for no longer than this after its tick, in seconds. */
+/** Whatever a report promises: what is shown counts for no longer than this after its tick, in seconds. */
 const MAX_QUIET_S = 86_400;
 
 /** @throws MalformedField */
 export function parseUpdate(body: Fields): Update {
   const tick = instant(body, 'tick');
-  const nextUpdateBy = optional(body, 'nextUpdateBy', instant);
-  if (nextUpdateBy !== undefined && (nextUpdateBy <= tick || nextUpdateBy > tick + MAX_QUIET_S)) throw new MalformedField('nextUpdateBy');
+  const nextUpdateBy = instant(body, 'nextUpdateBy');
+  if (nextUpdateBy <= tick || nextUpdateBy > tick + MAX_QUIET_S) throw new MalformedField('nextUpdateBy');
   return {
     tick,
     nextUpdateBy,
+    periodS: parsePeriod(body),
     services: list(body, 'services', SERVICES_PER_TENANT).map(parseService),
     transitions: list(body, 'transitions', TRANSITIONS_PER_REPORT).map(parseTransition),
     transitionsDropped: optional(body, 'transitionsDropped', count) ?? 0,
   };
+}
+
+/** The period that UPDATE and REGISTER carry. @throws MalformedField */
+export function parsePeriod(body: Fields): number {
+  const periodS = count(body, 'periodS');
+  if (periodS < 60 || periodS > 3600) throw new MalformedField('periodS');
+  return periodS;
 }
 
 /** @throws MalformedField */
@@ -85,6 +99,8 @@ export function parseService(value: unknown): Service {
     since: optional(fields, 'since', instant),
     check: optional(fields, 'check', parseCheck),
     held: fields['held'] === true,
+    addedBy: matching(fields, 'addedBy', /^[A-Za-z0-9:._-]{1,128}$/),
+    unseenTicks: optional(fields, 'unseenTicks', positive),
   };
 }
 
@@ -164,6 +180,12 @@ function status(fields: Fields, name: string): Status {
 function count(fields: Fields, name: string): number {
   const value = fields[name];
   if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw new MalformedField(name);
+  return value;
+}
+
+function positive(fields: Fields, name: string): number {
+  const value = count(fields, name);
+  if (value === 0) throw new MalformedField(name);
   return value;
 }
 

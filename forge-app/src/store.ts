@@ -26,6 +26,8 @@ export interface TrustedKey {
 export interface RegisteredService {
   readonly service: Service;
   readonly registeredAt: number;
+  /** The backend's period at that time, in seconds. */
+  readonly periodS: number;
 }
 
 export interface Trust {
@@ -36,8 +38,6 @@ export interface Trust {
   readonly handoff: { readonly jti: string; readonly iat: number };
   /** Services that no report has listed yet. */
   readonly registered: readonly RegisteredService[];
-  /** Account id of who added a service, by service id. */
-  readonly owners: Readonly<Record<string, string>>;
 }
 
 /** What is trusted after so many changes; nobody is before the first registration and after the end. */
@@ -53,8 +53,10 @@ export interface Report {
   readonly bodyHash: string;
   /** Seconds since 1970. */
   readonly receivedAt: number;
-  /** Seconds since 1970 when the next report is due at the latest; absent when one follows at every tick. */
-  readonly nextUpdateBy?: number | undefined;
+  /** Seconds since 1970 when the next report is due at the latest. */
+  readonly nextUpdateBy: number;
+  /** The backend's period, in seconds. */
+  readonly periodS: number;
   readonly services: readonly Service[];
   /** Newest first. */
   readonly transitions: readonly Transition[];
@@ -77,9 +79,11 @@ const MAX_CHANGE_ATTEMPTS = 32;
 const CHANGE_KEPT_S = 3600;
 
 type StoredKey = [x: string, until: number | null];
+/** `addedBy` is an index into the owners beside it. */
 type StoredService = [
   id: string, name: string, url: string, status: Status, since: number | null, held: 0 | 1,
   check: [at: number, ms: number | null, attempts: number | null, http: number | null, failure: string | null, certificate: number | null] | null,
+  addedBy: number, unseenTicks: number | null,
 ];
 type StoredTransition = [tick: number, serviceId: string, from: Status, to: Status, at: number, reason: string];
 
@@ -90,8 +94,8 @@ interface StoredTrust {
     tenantId: string;
     keys: StoredKey[];
     handoff: [jti: string, iat: number];
-    registered: [service: StoredService, registeredAt: number][];
-    owners: Record<string, string>;
+    owners: string[];
+    registered: [service: StoredService, registeredAt: number, periodS: number][];
   };
 }
 
@@ -100,8 +104,9 @@ interface StoredReport {
   tick: number;
   hash: string;
   at: number;
-  /** Absent in most reports, and in those of before it was known. */
-  next?: number | undefined;
+  next: number;
+  period: number;
+  owners: string[];
   services: StoredService[];
   transitions: StoredTransition[];
 }
@@ -183,31 +188,24 @@ export async function readReport(): Promise<Report | undefined> {
 }
 
 /**
- * Writes a report unless a later one is there.
+ * Writes a report unless a later one is there: one that arrived between our read and our write is put back.
  *
- * The store has no conditional overwrite for plain keys, but it returns what it replaced: a later report
- * that arrived between our read and our write is put back.
- *
- * @returns false when a later report of the same tenant stands
+ * @returns whether the report stands, false when a later one of the same tenant does; and what was there
  */
-export async function writeReport(report: Report): Promise<boolean> {
-  const stored: StoredReport = {
-    tenantId: report.tenantId,
-    tick: report.tick,
-    hash: report.bodyHash,
-    at: report.receivedAt,
-    ...(report.nextUpdateBy !== undefined && { next: report.nextUpdateBy }),
-    services: report.services.map(pack),
-    transitions: report.transitions.map((t) => [t.tick, t.serviceId, t.from, t.to, t.at, t.reason]),
-  };
-  const previous = await replaceValue<StoredReport>('report', stored);
-  if (previous?.tenantId !== report.tenantId || previous.tick <= report.tick) return true;
-  await replaceValue('report', previous);
-  return false;
+export async function writeReport(report: Report): Promise<{ readonly applied: boolean; readonly replaced: Report | undefined }> {
+  const replaced = await replaceValue<StoredReport>('report', packReport(report));
+  const previous = replaced === undefined ? undefined : openReport(replaced);
+  if (replaced?.tenantId !== report.tenantId || replaced.tick <= report.tick) return { applied: true, replaced: previous };
+  let later = replaced;
+  for (;;) {
+    const found: StoredReport | undefined = await replaceValue<StoredReport>('report', later);
+    if (found?.tenantId !== report.tenantId || found.tick <= later.tick) return { applied: false, replaced: previous };
+    later = found;
+  }
 }
 
 /**
- * Notes what a hand-off is used for. The first caller wins, whoever else is at it.
+ * Notes what a hand-off is used for. The first caller wins, also of several at once.
  *
  * @param until seconds since 1970 after which no REGISTER with this hand-off can be valid
  * @returns undefined when it was unused, else what it is bound to
@@ -223,7 +221,7 @@ export async function bindHandoff(jti: string, binding: HandoffBinding, until: n
 
 function openTrust(stored: StoredTrust | undefined): TrustSnapshot {
   if (stored?.trust === undefined) return { changes: stored?.changes ?? 0, trust: undefined };
-  const { tenantId, keys, handoff, registered, owners } = stored.trust;
+  const { tenantId, keys, handoff, owners, registered } = stored.trust;
   return {
     changes: stored.changes,
     trust: {
@@ -233,22 +231,22 @@ function openTrust(stored: StoredTrust | undefined): TrustSnapshot {
         return jwk === undefined ? [] : [{ jwk, until: until ?? undefined }];
       }),
       handoff: { jti: handoff[0], iat: handoff[1] },
-      registered: registered.map(([service, registeredAt]) => ({ service: unpack(service), registeredAt })),
-      owners,
+      registered: registered.map(([service, registeredAt, periodS]) => ({ service: unpack(service, owners), registeredAt, periodS })),
     },
   };
 }
 
 function packTrust({ changes, trust }: TrustSnapshot): StoredTrust {
   if (trust === undefined) return { changes };
+  const owners = ownersOf(trust.registered.map(({ service }) => service));
   return {
     changes,
     trust: {
       tenantId: trust.tenantId,
       keys: trust.keys.map(({ jwk, until }) => [jwk.x, until ?? null]),
       handoff: [trust.handoff.jti, trust.handoff.iat],
-      registered: trust.registered.map(({ service, registeredAt }) => [pack(service), registeredAt]),
-      owners: { ...trust.owners },
+      owners,
+      registered: trust.registered.map(({ service, registeredAt, periodS }) => [pack(service, owners), registeredAt, periodS]),
     },
   };
 }
@@ -260,12 +258,32 @@ function openReport(stored: StoredReport): Report {
     bodyHash: stored.hash,
     receivedAt: stored.at,
     nextUpdateBy: stored.next,
-    services: stored.services.map(unpack),
+    periodS: stored.period,
+    services: stored.services.map((service) => unpack(service, stored.owners)),
     transitions: stored.transitions.map(([tick, serviceId, from, to, at, reason]) => ({ tick, serviceId, from, to, at, reason })),
   };
 }
 
-function pack({ id, name, url, status, since, held, check }: Service): StoredService {
+function packReport(report: Report): StoredReport {
+  const owners = ownersOf(report.services);
+  return {
+    tenantId: report.tenantId,
+    tick: report.tick,
+    hash: report.bodyHash,
+    at: report.receivedAt,
+    next: report.nextUpdateBy,
+    period: report.periodS,
+    owners,
+    services: report.services.map((service) => pack(service, owners)),
+    transitions: report.transitions.map((t) => [t.tick, t.serviceId, t.from, t.to, t.at, t.reason]),
+  };
+}
+
+function ownersOf(services: readonly Service[]): string[] {
+  return [...new Set(services.map(({ addedBy }) => addedBy))];
+}
+
+function pack({ id, name, url, status, since, held, check, addedBy, unseenTicks }: Service, owners: readonly string[]): StoredService {
   const keptUrl = url.length > MAX_KEPT_URL_CHARS ? `${url.slice(0, MAX_KEPT_URL_CHARS)}…` : url;
   return [
     id, name, keptUrl, status, since ?? null, held ? 1 : 0,
@@ -273,12 +291,13 @@ function pack({ id, name, url, status, since, held, check }: Service): StoredSer
       check.checkedAt, check.responseTimeMs ?? null, check.attempts ?? null, check.httpStatus ?? null,
       check.failure ?? null, check.certificateExpiresAt ?? null,
     ],
+    owners.indexOf(addedBy), unseenTicks ?? null,
   ];
 }
 
-function unpack([id, name, url, status, since, held, check]: StoredService): Service {
+function unpack([id, name, url, status, since, held, check, addedBy, unseenTicks]: StoredService, owners: readonly string[]): Service {
   return {
-    id, name, url, status, since: since ?? undefined, held: held === 1,
+    id, name, url, status, since: since ?? undefined, held: held === 1, addedBy: owners[addedBy] ?? '', unseenTicks: unseenTicks ?? undefined,
     check: check === null ? undefined : {
       checkedAt: check[0], responseTimeMs: check[1] ?? undefined, attempts: check[2] ?? undefined,
       httpStatus: check[3] ?? undefined, failure: check[4] ?? undefined, certificateExpiresAt: check[5] ?? undefined,

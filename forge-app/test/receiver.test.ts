@@ -1,11 +1,10 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { readOverview } from '../src/overview';
-import { pseudonymOf } from '../src/owner';
 import { forgetEverything, readReport, readTrust } from '../src/store';
 import { isSilent } from '../static/page/src/silence';
 import { signingKey } from '../verifier/test/signing';
-import { Backend, rfc3339, seconds, service } from './support/backend';
+import { Backend, PERIOD_S, rfc3339, seconds, service } from './support/backend';
 import { kvs, newApp, Site } from './support/site';
 
 let backend: Backend;
@@ -95,26 +94,24 @@ describe('REGISTER', () => {
   });
 
   it('names who added the service first, whoever asks now', async () => {
-    const accounts: Record<string, string> = {};
-    for (const account of ['account-of-alice', 'account-of-bob']) accounts[account] = await pseudonymOf(account);
-    const registerAs = async (account: string, addedBy: string | undefined) => {
-      const owner = accounts[account] ?? '';
-      const fields = service({ owner, ...(addedBy !== undefined && { addedBy: accounts[addedBy] ?? addedBy }) });
+    const registerAs = async (owner: string, addedBy: unknown) => {
+      const fields = service({ owner, addedBy });
       return site.receive(backend.register(site, await site.handoff({ accountId: owner }), { body: { service: fields } }));
     };
-    expect(await registerAs('account-of-alice', 'account-of-alice')).toBe('ACCEPTED');
-    expect(await registerAs('account-of-bob', 'account-of-alice')).toBe('ACCEPTED');
-    expect((await readOverview()).owners).toEqual({ aaaabbbbccccdddd: 'account-of-alice' });
-    // Removed meanwhile, and Bob's now.
-    expect(await registerAs('account-of-bob', 'account-of-bob')).toBe('ACCEPTED');
-    expect((await readOverview()).owners).toEqual({ aaaabbbbccccdddd: 'account-of-bob' });
-    // A backend that does not say so yet; and one that names nobody of this installation.
-    expect(await registerAs('account-of-alice', undefined)).toBe('ACCEPTED');
-    expect((await readOverview()).owners).toEqual({ aaaabbbbccccdddd: 'account-of-alice' });
-    expect(await registerAs('account-of-bob', 'a-stranger')).toBe('ACCEPTED');
-    expect((await readOverview()).owners).toEqual({});
-    const odd = service({ owner: site.owner, addedBy: 7 });
-    expect(await site.receive(backend.register(site, await site.handoff(), { body: { service: odd } }))).toBe('BAD_REQUEST');
+    const addedBy = async () => (await readOverview()).services.map((service) => service.addedBy);
+    expect(await registerAs('p-alice', 'p-alice')).toBe('ACCEPTED');
+    expect(await registerAs('p-bob', 'p-alice')).toBe('ACCEPTED');
+    expect(await addedBy()).toEqual(['p-alice']);
+    const update = (fields: Record<string, unknown>) => backend.update(site, rfc3339(site.now), { body: { services: [service(fields)] } });
+    expect(await site.receive(update({ addedBy: 'p-alice' }))).toBe('ACCEPTED');
+    // Removed meanwhile, and Bob's now: the report is older than that.
+    site.wait(61);
+    expect(await registerAs('p-bob', 'p-bob')).toBe('ACCEPTED');
+    expect(await addedBy()).toEqual(['p-bob']);
+    site.wait(239);
+    expect(await site.receive(update({ addedBy: 'p-carol' }))).toBe('ACCEPTED');
+    expect(await addedBy()).toEqual(['p-carol']);
+    for (const odd of [undefined, 7, '', 'a b', 'x'.repeat(129)]) expect(await registerAs('p-bob', odd)).toBe('BAD_REQUEST');
   });
 
   it('with a new hand-off heals an app that lost its storage: the next report is accepted again', async () => {
@@ -185,6 +182,8 @@ describe('REGISTER', () => {
     ['a service of another owner', { service: service({ owner: 'pseudonym-of-mallory' }) }],
     ['a service whose URL is a script', { service: service({ url: 'javascript:alert(1)' }) }],
     ['a service whose status is markup', { service: service({ status: '<b>ALIVE</b>' }) }],
+    ['no period', { periodS: undefined }],
+    ['a period of a day', { periodS: 86_400 }],
   ])('with %s is BAD_REQUEST and changes nothing', async (_, body) => {
     expect(await site.receive(backend.register(site, await site.handoff(), { body }))).toBe('BAD_REQUEST');
     expect(writes()).toEqual([]);
@@ -265,12 +264,30 @@ describe('UPDATE', () => {
     expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { body: { services: services(50), transitions: Array<object>(100).fill(transition) } }))).toBe('ACCEPTED');
   });
 
+  it('says how long a service was not checked, and keeps reason words that it does not know', async () => {
+    await registered();
+    const unseen = { tick: '2026-11-22T10:00:00Z', serviceId: 'aaaabbbbccccdddd', from: 'ALIVE', to: 'UNKNOWN', at: '2026-11-22T10:00:07Z', reason: 'not-checked' };
+    const later = { ...unseen, tick: '2026-11-22T10:05:00Z', at: '2026-11-22T10:05:07Z', reason: 'solar-flare' };
+    const body = { services: [service({ status: 'UNKNOWN', unseenTicks: 4, weather: 'fine' })], transitions: [unseen, later] };
+    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { body }))).toBe('ACCEPTED');
+    const { services, transitions } = await readOverview();
+    expect(services.map(({ unseenTicks }) => unseenTicks)).toEqual([4]);
+    expect(transitions.map(({ reason }) => reason)).toEqual(['solar-flare', 'not-checked']);
+  });
+
   it.each([
     ['a tick of tomorrow', { tick: '2026-11-23T10:05:00Z' }],
     ['a tick with milliseconds', { tick: '2026-11-22T10:05:00.000Z' }],
     ['a next report that is due before this one', { nextUpdateBy: '2026-11-22T10:05:00Z' }],
     ['a next report in more than a day', { nextUpdateBy: '2026-11-23T10:05:01Z' }],
     ['a next report that is due in seconds', { nextUpdateBy: 3900 }],
+    ['no next report', { nextUpdateBy: undefined }],
+    ['no period', { periodS: undefined }],
+    ['a period of 59 s', { periodS: 59 }],
+    ['a period of 3,601 s', { periodS: 3601 }],
+    ['a period that is a text', { periodS: '300' }],
+    ['a service of nobody', { services: [service({ addedBy: undefined })] }],
+    ['a service that was not checked at 0 ticks', { services: [service({ unseenTicks: 0 })] }],
     ['no services', { services: undefined }],
     ['a service without a name', { services: [service({ name: '' })] }],
     ['a service id of another form', { services: [service({ id: '../../report' })] }],
@@ -297,54 +314,49 @@ describe('UPDATE', () => {
 });
 
 describe('silence', () => {
-  const CHECK_EVERY_MINUTES = 5;
-  const silent = async () => isSilent(await readOverview(), seconds(site.now), CHECK_EVERY_MINUTES);
-
-  it('is not ended by a registration: an old report stays old', async () => {
-    await registered();
-    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z'))).toBe('ACCEPTED');
-    expect(await silent()).toBe(false);
-    site.wait(1200);
-    expect(await silent()).toBe(true);
+  const silent = async () => isSilent(await readOverview(), seconds(site.now));
+  const update = (body: object = {}) => site.receive(backend.update(site, rfc3339(site.now), { body }));
+  const secondService = async () => {
     const second = service({ id: 'eeeeffffgggghhhh', name: 'Blog', owner: site.owner });
-    expect(await site.receive(backend.register(site, await site.handoff(), { body: { service: second } }))).toBe('ACCEPTED');
-    expect((await readOverview()).services).toHaveLength(2);
-    expect(await silent()).toBe(true);
-    expect(await site.receive(backend.update(site, '2026-11-22T10:25:00Z'))).toBe('ACCEPTED');
-    expect(await silent()).toBe(false);
-  });
+    return site.receive(backend.register(site, await site.handoff(), { body: { service: second } }));
+  };
 
-  it('begins when the first report does not come, however many registrations do', async () => {
+  it('begins 60 s after the next report was due', async () => {
     await registered();
-    expect(await silent()).toBe(false);
-    site.wait(1200);
-    const second = service({ id: 'eeeeffffgggghhhh', name: 'Blog', owner: site.owner });
-    expect(await site.receive(backend.register(site, await site.handoff(), { body: { service: second } }))).toBe('ACCEPTED');
-    expect(await silent()).toBe(true);
-  });
-
-  it('of a backend that tells changes only begins when the report is late that it announced', async () => {
-    await registered();
-    const nextUpdateBy = '2026-11-22T11:10:12Z';
-    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { body: { nextUpdateBy } }))).toBe('ACCEPTED');
-    expect((await readOverview()).nextUpdateBy).toBe(Date.parse(nextUpdateBy) / 1000);
-    site.wait(3900);
-    expect(await silent()).toBe(false);
-    site.wait(62);
+    expect(await update()).toBe('ACCEPTED');
+    site.wait(2 * PERIOD_S + 60);
     expect(await silent()).toBe(false);
     site.wait(1);
     expect(await silent()).toBe(true);
-    const second = service({ id: 'eeeeffffgggghhhh', name: 'Blog', owner: site.owner });
-    expect(await site.receive(backend.register(site, await site.handoff(), { body: { service: second } }))).toBe('ACCEPTED');
+  });
+
+  it('is measured by what the last report says, whatever the one before said', async () => {
+    await registered();
+    expect(await update({ nextUpdateBy: '2026-11-22T11:05:12Z' })).toBe('ACCEPTED');
+    site.wait(PERIOD_S);
+    expect(await update()).toBe('ACCEPTED');
+    site.wait(2 * PERIOD_S + 61);
     expect(await silent()).toBe(true);
   });
 
-  it('is measured by ticks again as soon as a report announces none', async () => {
+  it('is not ended by a registration: an old report stays old', async () => {
     await registered();
-    await site.receive(backend.update(site, '2026-11-22T10:00:00Z', { body: { nextUpdateBy: '2026-11-22T11:05:12Z' } }));
-    expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z'))).toBe('ACCEPTED');
-    expect((await readOverview()).nextUpdateBy).toBeUndefined();
-    site.wait(660);
+    expect(await update()).toBe('ACCEPTED');
+    site.wait(1200);
+    expect(await silent()).toBe(true);
+    expect(await secondService()).toBe('ACCEPTED');
+    expect((await readOverview()).services).toHaveLength(2);
+    expect(await silent()).toBe(true);
+    expect(await update()).toBe('ACCEPTED');
+    expect(await silent()).toBe(false);
+  });
+
+  it('begins two periods and 60 s after the registration when no report comes, however many registrations do', async () => {
+    const body = { periodS: 600 };
+    expect(await site.receive(backend.register(site, await site.handoff(), { body }))).toBe('ACCEPTED');
+    expect(await readOverview()).toMatchObject({ receivedAt: seconds(site.now), nextUpdateBy: seconds(site.now) + 1200, periodS: 600 });
+    site.wait(1260);
+    expect(await secondService()).toBe('ACCEPTED');
     expect(await silent()).toBe(false);
     site.wait(1);
     expect(await silent()).toBe(true);
@@ -353,18 +365,17 @@ describe('silence', () => {
   it('is none when the last service was removed, and begins anew with the next one', async () => {
     await registered();
     site.wait(300);
-    const empty = { services: [], nextUpdateBy: '2026-11-22T11:10:12Z' };
-    expect(await site.receive(backend.update(site, '2026-11-22T10:10:00Z', { body: empty }))).toBe('ACCEPTED');
+    expect(await update({ services: [] })).toBe('ACCEPTED');
     site.wait(86_400);
     expect(await silent()).toBe(false);
     expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
-    expect((await readOverview()).heardAt).toBe(seconds(site.now));
+    expect((await readOverview()).receivedAt).toBe(seconds(site.now));
     expect(await silent()).toBe(false);
     site.wait(661);
     expect(await silent()).toBe(true);
   });
 
-  it('is never put off for longer than a day, whatever is announced', async () => {
+  it('is never put off for longer than a day, whatever is promised', async () => {
     await registered();
     expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z', { body: { nextUpdateBy: '2026-11-23T10:05:00Z' } }))).toBe('ACCEPTED');
     site.wait(86_400);

@@ -5,7 +5,6 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { installed, preUninstall, resolve } from '../src/index';
 import type { LinkResult } from '../src/page-data';
-import { readOverview } from '../src/overview';
 import { signingKey } from '../verifier/test/signing';
 import { Backend, BACKEND_URL, service } from './support/backend';
 import { kvs, Site } from './support/site';
@@ -39,11 +38,22 @@ async function link(callbackUrl: unknown = PAGE_URL, options = {}): Promise<URL>
   return new URL(result.url);
 }
 
+/** What the hand-off in a link says; the link says nothing else. */
+function claimsIn(url: URL): Record<string, unknown> {
+  expect([...url.searchParams.keys()]).toEqual(['handoff']);
+  return decodeJwt(handoffIn(url));
+}
+
+function handoffIn(url: URL): string {
+  return url.searchParams.get('handoff') ?? '';
+}
+
+const ownerIn = (url: URL) => claimsIn(url)['accountId'];
+
 function expectNoWayBack(result: LinkResult): URL {
   if (!result.ok) throw new Error(result.problem);
   const url = new URL(result.url);
-  expect(url.searchParams.has('callbackUrl')).toBe(false);
-  expect(decodeJwt(url.searchParams.get('handoff') ?? '')).not.toHaveProperty('callbackUrl');
+  expect(claimsIn(url)).not.toHaveProperty('callbackUrl');
   return url;
 }
 
@@ -56,9 +66,9 @@ describe('adding a service', () => {
     const key = createPublicKey({ key: { ...site.app.key.jwk }, format: 'jwk' });
     expect(verify(null, Buffer.from(`${head ?? ''}.${claims ?? ''}`), key, Buffer.from(signature ?? '', 'base64url'))).toBe(true);
     expect(JSON.parse(Buffer.from(head ?? '', 'base64url').toString())).toEqual({ alg: 'EdDSA', typ: 'forge-handoff+jwt', kid: site.app.key.kid });
-    expect(decodeJwt(handoff)).toMatchObject({
+    expect(claimsIn(url)).toMatchObject({
       iss: `ari:cloud:ecosystem::app/${site.app.id}`, aud: BACKEND_URL, purpose: 'register',
-      cloudId: site.cloudId, triggerUrl: site.triggerUrl, callbackUrl: PAGE_URL, accountId: url.searchParams.get('accountId'),
+      cloudId: site.cloudId, triggerUrl: site.triggerUrl, callbackUrl: PAGE_URL, accountId: expect.stringMatching(/^[A-Za-z0-9_-]{32}$/) as string,
     });
     const { iat = 0, exp = 0, jti = '' } = decodeJwt(handoff);
     expect(exp - iat).toBe(600);
@@ -66,31 +76,31 @@ describe('adding a service', () => {
   });
 
   it('tells the backend a pseudonym, stable here and different on every other site', async () => {
-    const first = (await link()).searchParams.get('accountId');
-    expect(first).toMatch(/^[A-Za-z0-9_-]{32}$/);
-    expect((await link()).searchParams.get('accountId')).toBe(first);
-    expect((await link(PAGE_URL, { accountId: 'account-of-bob' })).searchParams.get('accountId')).not.toBe(first);
+    const first = ownerIn(await link());
+    expect(ownerIn(await link())).toBe(first);
+    expect(ownerIn(await link(PAGE_URL, { accountId: 'account-of-bob' }))).not.toBe(first);
     site = new Site(site.app);
     site.enter(backend);
-    expect((await link()).searchParams.get('accountId')).not.toBe(first);
+    expect(ownerIn(await link())).not.toBe(first);
   });
 
   it('by two people at once on a new installation makes one secret', async () => {
     const both = await Promise.all([link(), link(PAGE_URL, { accountId: 'account-of-bob' })]);
-    expect((await link()).searchParams.get('accountId')).toBe(both[0].searchParams.get('accountId'));
+    expect(ownerIn(await link())).toBe(ownerIn(both[0]));
   });
 
   it('takes who and where from the platform, whatever the page says', async () => {
     const url = await link(PAGE_URL, { context: { accountId: 'account-of-mallory', cloudId: '00000000-0000-4000-8000-000000000000', installContext: 'ari:cloud:jira::site/x' } });
-    expect(url.searchParams.get('cloudId')).toBe(site.cloudId);
-    expect(url.searchParams.get('accountId')).toBe((await link()).searchParams.get('accountId'));
+    expect(claimsIn(url)).toMatchObject({ cloudId: site.cloudId, accountId: ownerIn(await link()) });
   });
 
   it('ends with the owner\'s account beside the service', async () => {
     const url = await link();
-    const registration = backend.register(site, url.searchParams.get('handoff') ?? '', { body: { service: service({ owner: url.searchParams.get('accountId') }) } });
+    const owner = ownerIn(url);
+    const registration = backend.register(site, handoffIn(url), { body: { service: service({ owner }) } });
     expect(await site.receive(registration)).toBe('ACCEPTED');
-    expect((await readOverview()).owners).toEqual({ aaaabbbbccccdddd: 'account-of-alice' });
+    expect(await call('readPage')).toMatchObject({ overview: { services: [{ addedBy: owner }] }, own: ['aaaabbbbccccdddd'] });
+    expect(await call('readOwners')).toEqual({ [String(owner)]: 'account-of-alice' });
   });
 
   it('is refused without an account', async () => {
@@ -116,10 +126,16 @@ describe('adding a service', () => {
     expectNoWayBack((await call('addService', { callbackUrl })) as LinkResult);
   });
 
-  it.each([['no'], ['another kind of', 7], ['an empty', '']])('works when the platform tells %s site URL, and offers no way back', async (_, siteUrl?: unknown) => {
+  it('signs the way back to wherever the page says it is: only the backend decides what may be shown', async () => {
+    const elsewhere = 'https://attacker.example';
+    expect(claimsIn(await link(`${elsewhere}/jira`, { context: { siteUrl: elsewhere } }))['callbackUrl']).toBe(`${elsewhere}/jira`);
+    expectNoWayBack((await call('addService', { callbackUrl: PAGE_URL }, { context: { siteUrl: elsewhere } })) as LinkResult);
+  });
+
+  it.each([['no'], ['another kind of', 7], ['an empty', '']])('works when there is %s site URL, and offers no way back', async (_, siteUrl?: unknown) => {
     const result = (await call('addService', { callbackUrl: PAGE_URL }, { context: { siteUrl } })) as LinkResult;
     const url = expectNoWayBack(result);
-    const registration = backend.register(site, url.searchParams.get('handoff') ?? '', { body: { service: service({ owner: url.searchParams.get('accountId') }) } });
+    const registration = backend.register(site, handoffIn(url), { body: { service: service({ owner: ownerIn(url) }) } });
     expect(await site.receive(registration)).toBe('ACCEPTED');
   });
 
@@ -131,11 +147,10 @@ describe('adding a service', () => {
 
 describe('changing a service', () => {
   /** A service that Alice has added. */
-  async function added(fields: object = {}): Promise<void> {
+  async function added(fields: Record<string, unknown> = {}): Promise<void> {
     const url = await link();
-    const owner = url.searchParams.get('accountId');
-    const body = { service: service({ owner, addedBy: owner, ...fields }) };
-    expect(await site.receive(backend.register(site, url.searchParams.get('handoff') ?? '', { body }))).toBe('ACCEPTED');
+    const body = { service: service({ owner: ownerIn(url), ...fields }) };
+    expect(await site.receive(backend.register(site, handoffIn(url), { body }))).toBe('ACCEPTED');
   }
 
   const ask = (payload: object, options = {}) => call('manageService', { callbackUrl: PAGE_URL, serviceId: 'aaaabbbbccccdddd', ...payload }, options) as Promise<LinkResult>;
@@ -154,7 +169,7 @@ describe('changing a service', () => {
     expect(decodeJwt(handoff)).toEqual({
       iss: `ari:cloud:ecosystem::app/${site.app.id}`, aud: BACKEND_URL, purpose: 'manage', change,
       iat: expect.any(Number) as number, exp: expect.any(Number) as number, jti: expect.stringMatching(/^[0-9a-f]{32}$/) as string,
-      cloudId: site.cloudId, triggerUrl: site.triggerUrl, callbackUrl: PAGE_URL, accountId: (await link()).searchParams.get('accountId'),
+      cloudId: site.cloudId, triggerUrl: site.triggerUrl, callbackUrl: PAGE_URL, accountId: ownerIn(await link()),
       serviceId: 'aaaabbbbccccdddd', serviceName: 'Shop', serviceUrl: 'https://shop.example/health',
     });
   });
@@ -174,7 +189,7 @@ describe('changing a service', () => {
     expect(claims).toMatchObject({ serviceName: 'Shop', serviceUrl: 'https://shop.example/health', purpose: 'manage', cloudId: site.cloudId });
   });
 
-  it('is for whoever added it', async () => {
+  it('is for who added it', async () => {
     await added();
     expect(await ask({ change: 'remove' }, { accountId: 'account-of-bob' })).toEqual({ ok: false, problem: 'not-yours' });
     expect(await ask({ change: 'remove' }, { accountId: 'account-of-bob', context: { accountId: 'account-of-alice' } })).toEqual({ ok: false, problem: 'not-yours' });
@@ -186,10 +201,18 @@ describe('changing a service', () => {
     expect(await call('readPage', {}, { accountId: 'account-of-bob' })).toMatchObject({ own: [] });
   });
 
-  it('of which the app does not know who added it is asked of the backend, which knows', async () => {
-    await added({ addedBy: 'somebody-of-before' });
+  it('is for nobody here when the backend names a pseudonym that is nobody\'s here: that of a secret that is lost', async () => {
+    await added({ addedBy: 'pseudonym-of-before-the-reinstallation' });
+    expect(await ask({ change: 'remove' })).toEqual({ ok: false, problem: 'not-yours' });
+    expect(await call('readPage')).toMatchObject({ own: [] });
+    expect(await call('readOwners')).toEqual({});
+  });
+
+  it('leaves no way back to an account in the store', async () => {
+    await added();
+    kvs.operations.length = 0;
     expect(await ask({ change: 'remove' })).toMatchObject({ ok: true });
-    expect(await call('readPage')).toMatchObject({ own: ['aaaabbbbccccdddd'] });
+    expect(kvs.operations.filter(({ kind }) => kind !== 'get')).toEqual([]);
   });
 
   it.each<[string, object]>([
@@ -223,12 +246,12 @@ describe('reading the page', () => {
     expect(await call('readPage')).toEqual({ configured: false, unusable: ['BACKEND_URL', 'BACKEND_PUBLIC_KEY'] });
   });
 
-  it('is empty at first, and tells the period', async () => {
-    process.env['CHECK_EVERY_MINUTES'] = '1';
-    expect(await call('readPage')).toMatchObject({ configured: true, checkEveryMinutes: 1, overview: { registered: false, services: [] } });
-    process.env['CHECK_EVERY_MINUTES'] = 'often';
-    expect(await call('readPage')).toMatchObject({ checkEveryMinutes: 5 });
-    Reflect.deleteProperty(process.env, 'CHECK_EVERY_MINUTES');
+  it('is empty at first, and knows the period from the first registration on', async () => {
+    const page = (await call('readPage')) as object;
+    expect(page).toMatchObject({ configured: true, overview: { registered: false, services: [] } });
+    expect(page).not.toHaveProperty('overview.periodS');
+    expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
+    expect(await call('readPage')).toMatchObject({ overview: { periodS: 300 } });
   });
 
   it('carries no key and no secret', async () => {

@@ -13,12 +13,12 @@ const NEXT = signingKey().jwk;
 const NOW_S = 1_795_000_000;
 
 function trustOf(names: readonly string[]): Trust {
-  return { tenantId: 'tenant', keys: [{ jwk: FIRST }], handoff: { jti: 'j', iat: 1 }, registered: names.map(registered), owners: {} };
+  return { tenantId: 'tenant', keys: [{ jwk: FIRST }], handoff: { jti: 'j', iat: 1 }, registered: names.map(registered) };
 }
 
 function registered(name: string) {
-  const added: Service = { id: name, name, url: 'https://shop.example/', status: 'ALIVE', held: false };
-  return { service: added, registeredAt: NOW_S };
+  const added: Service = { id: name, name, url: 'https://shop.example/', status: 'ALIVE', held: false, addedBy: 'p-alice', since: undefined, check: undefined, unseenTicks: undefined };
+  return { service: added, registeredAt: NOW_S, periodS: 300 };
 }
 
 const adding = (name: string): TrustChange => (present) =>

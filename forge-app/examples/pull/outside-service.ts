@@ -3,7 +3,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { parsePublicJwk, tenantId, thumbprint } from 'forge-callback-verifier';
 import { importJWK, type JWK, SignJWT } from 'jose';
 
-/** What the outside service was told by whoever set it up. */
+/** What the outside service needs to know of an installation. */
 export interface Installation {
   readonly cloudId: string;
   /** What `forge webtrigger create` printed. */

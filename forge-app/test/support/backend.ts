@@ -7,6 +7,8 @@ import { compactJws, request, sha256, type SigningKey, signingKey } from '../../
 import type { Site } from './site';
 
 export const BACKEND_URL = 'https://backend.example';
+/** The period of the checks, in seconds. */
+export const PERIOD_S = 300;
 
 export interface Bend {
   /** Replaces claims of the token. */
@@ -28,12 +30,13 @@ export class Backend {
   }
 
   register(site: Site, handoff: string, { body, at = site.now, key = this.deploymentKey, ...bend }: Bend = {}): WebTriggerRequest {
-    const fields = { ...this.common(site, 'REGISTER', at), jwk: this.tenantKey.jwk, handoff, service: service({ owner: site.owner }), ...body };
+    const fields = { ...this.common(site, 'REGISTER', at), periodS: PERIOD_S, jwk: this.tenantKey.jwk, handoff, service: service({ owner: site.owner }), ...body };
     return this.send(site, fields, 'health:register', randomBytes(16).toString('hex'), { key, at, ...bend });
   }
 
   update(site: Site, tick: string, { body, at = site.now, key = this.tenantKey, ...bend }: Bend = {}): WebTriggerRequest {
-    const fields = { ...this.common(site, 'UPDATE', at), tick, services: [service({ status: 'ALIVE' })], transitions: [], transitionsDropped: 0, ...body };
+    const nextUpdateBy = rfc3339(new Date(at.getTime() + 2 * PERIOD_S * 1000));
+    const fields = { ...this.common(site, 'UPDATE', at), tick, nextUpdateBy, periodS: PERIOD_S, services: [service({ status: 'ALIVE' })], transitions: [], transitionsDropped: 0, ...body };
     return this.send(site, fields, 'health:update', `${site.tenantId}.${tick}`, { key, at, ...bend });
   }
 
@@ -56,7 +59,8 @@ export class Backend {
   }
 }
 
-export function service(fields: object = {}): Record<string, unknown> {
+/** A service as the backend sends it; unless said otherwise it is of who asks, in an UPDATE of the site's owner. */
+export function service(fields: Record<string, unknown> = {}): Record<string, unknown> {
   return {
     id: 'aaaabbbbccccdddd',
     name: 'Shop',
@@ -64,6 +68,7 @@ export function service(fields: object = {}): Record<string, unknown> {
     status: 'ALIVE',
     since: '2026-11-22T10:00:03Z',
     check: { checkedAt: '2026-11-22T10:05:02Z', responseTimeMs: 84, attempts: 1, httpStatus: 200, certificateExpiresAt: '2027-01-31T00:00:00Z' },
+    addedBy: fields['owner'] ?? 'pseudonym-of-alice',
     ...fields,
   };
 }

@@ -1,9 +1,9 @@
 import { invoke, requestJira, router, view } from '@forge/bridge';
 
 import type { Change } from '../../../src/handoff';
-import type { LinkResult, PageData } from '../../../src/page-data';
+import type { LinkResult, Owners, PageData } from '../../../src/page-data';
 
-/** The page's questions to its resolver and to the site it is shown on. */
+/** What the page asks its resolver and the site it is shown on. */
 
 export function readPage(): Promise<PageData> {
   return invoke<PageData>('readPage') as Promise<PageData>;
@@ -28,15 +28,21 @@ async function leave(question: string, payload: object): Promise<LinkResult> {
   return result;
 }
 
-/** Names by account id, as the person who looks may see them; empty when Jira does not tell. */
-export async function readNames(accountIds: readonly string[]): Promise<ReadonlyMap<string, string>> {
-  if (accountIds.length === 0) return new Map();
+/** Names by pseudonym, as the person who looks may see them; without those that the app or Jira does not know. */
+export async function readNames(): Promise<ReadonlyMap<string, string>> {
   try {
+    const owners = (await invoke<Owners>('readOwners')) as Owners;
+    const accountIds = [...new Set(Object.values(owners))];
+    if (accountIds.length === 0) return new Map();
     const query = accountIds.map((id) => `accountId=${encodeURIComponent(id)}`).join('&');
     const response = await requestJira(`/rest/api/3/user/bulk?maxResults=${String(accountIds.length)}&${query}`);
     if (!response.ok) return new Map();
     const { values } = (await response.json()) as { values: readonly { accountId: string; displayName: string }[] };
-    return new Map(values.map(({ accountId, displayName }) => [accountId, displayName]));
+    const names = new Map(values.map(({ accountId, displayName }) => [accountId, displayName]));
+    return new Map(Object.entries(owners).flatMap(([pseudonym, account]) => {
+      const name = names.get(account);
+      return name === undefined ? [] : [[pseudonym, name]];
+    }));
   } catch {
     return new Map();
   }

@@ -9,7 +9,7 @@ const PROBLEMS: Readonly<Record<Problem, string>> = {
   'no-account': 'Log in first: it is done in your name.',
   'no-site': 'Atlassian did not tell the app which site this is. Reload the page and try again.',
   'no-service': 'This service is not monitored any more. Reload the page.',
-  'not-yours': 'Somebody else added this service, and can change it.',
+  'not-yours': 'Another person added this service, and can change it.',
   failed: 'That page could not be opened. Try again.',
 };
 

@@ -6,7 +6,7 @@ import { RecentChanges } from './changes';
 import { Leaving } from './leaving';
 import { ServicesTable } from './services';
 import { isSilent } from './silence';
-import { atTime, duration, iso } from './time';
+import { duration, durationInWords } from './time';
 
 const REFRESH_MS = 15_000;
 
@@ -44,15 +44,16 @@ export function Page() {
     return () => clearInterval(timer);
   }, [load]);
 
-  const owners = loaded?.data.configured === true ? [...new Set(Object.values(loaded.data.overview.owners))].sort().join(' ') : '';
+  // Who they are is asked when other people are named than before, not with each poll.
+  const named = loaded?.data.configured === true ? [...new Set(loaded.data.overview.services.map(({ addedBy }) => addedBy))].sort().join(' ') : '';
   useEffect(() => {
-    if (owners !== '') void readNames(owners.split(' ')).then(setNames);
-  }, [owners]);
+    if (named !== '') void readNames().then(setNames);
+  }, [named]);
 
   if (loaded === undefined) return failed ? <LoadingFailed retry={() => void load()} /> : <Loading />;
   const { data, at } = loaded;
   if (!data.configured) return <NotConfigured unusable={data.unusable} />;
-  // The server's clock, carried on by the browser's: never later than what was really heard.
+  // The server's clock, carried on by the browser's: never later than what was really received.
   const now = Math.floor(data.now + Math.max(0, clock - at) / 1000);
   return <Monitor data={data} now={now} names={names} refreshFailed={failed} />;
 }
@@ -63,8 +64,8 @@ function Monitor({ data, now, names, refreshFailed }: {
   readonly names: ReadonlyMap<string, string>;
   readonly refreshFailed: boolean;
 }) {
-  const { overview, own, checkEveryMinutes } = data;
-  const silent = isSilent(overview, now, checkEveryMinutes);
+  const { overview, own } = data;
+  const silent = isSilent(overview, now);
   const down = overview.services.filter(({ status }) => status === 'DOWN').length;
   return (
     <main>
@@ -73,11 +74,10 @@ function Monitor({ data, now, names, refreshFailed }: {
         <Leaving go={addService}>Add service</Leaving>
       </header>
       {refreshFailed && <p className="message warning" role="status">This page could not be refreshed. What you see may be out of date; it tries again by itself.</p>}
-      {silent && overview.heardAt !== undefined && (
+      {silent && overview.receivedAt !== undefined && overview.nextUpdateBy !== undefined && (
         <div className="message error" role="alert">
           <p>
-            <strong>The backend is silent.</strong> Nothing was heard for {duration(now - overview.heardAt)};{' '}
-            {overview.nextUpdateBy === undefined ? `a report is due every ${String(checkEveryMinutes)} min.` : `a report was due ${duration(now - overview.nextUpdateBy)} ago.`}
+            <strong>The backend is silent.</strong> No report came for {duration(now - overview.receivedAt)}; one was due {duration(now - overview.nextUpdateBy)} ago.
           </p>
           <p>Whether the services below are up is not known.</p>
         </div>
@@ -85,15 +85,14 @@ function Monitor({ data, now, names, refreshFailed }: {
       {overview.services.length === 0 ? (
         <div className="blank">
           <h2>No service is monitored yet</h2>
-          <p>Add the address of a health check. It is then called every {checkEveryMinutes} min, and its status appears here.</p>
+          <p>Add the address of a health check. It is then checked {overview.periodS === undefined ? 'every few minutes' : `every ${durationInWords(overview.periodS).replace(/^1 /, '')}`}, and its status appears here.</p>
         </div>
       ) : (
         <>
           <p className="subtle">
             {overview.services.length} {overview.services.length === 1 ? 'service' : 'services'}
             {!silent && `, ${String(down)} down`}
-            {overview.heardAt !== undefined && `, ${overview.nextUpdateBy === undefined ? 'updated' : 'last report'} ${duration(now - overview.heardAt)} ago`}
-            {!silent && overview.nextUpdateBy !== undefined && <Quiet until={overview.nextUpdateBy} checkEveryMinutes={checkEveryMinutes} />}
+            {overview.receivedAt !== undefined && `, ${silent ? 'last report' : 'updated'} ${duration(now - overview.receivedAt)} ago`}
           </p>
           <ServicesTable overview={overview} own={own} names={names} now={now} silent={silent} />
           <h2>Recent changes</h2>
@@ -101,16 +100,6 @@ function Monitor({ data, now, names, refreshFailed }: {
         </>
       )}
     </main>
-  );
-}
-
-/** What no news means when the backend tells changes only. */
-function Quiet({ until, checkEveryMinutes }: { readonly until: number; readonly checkEveryMinutes: number }) {
-  return (
-    <>
-      . Checked every {checkEveryMinutes} min; a change is reported at once, otherwise the next report is due by{' '}
-      <time dateTime={iso(until)}>{atTime(until)}</time>.
-    </>
   );
 }
 
@@ -147,7 +136,7 @@ function NotConfigured({ unusable }: { readonly unusable: readonly (keyof typeof
           {unusable.includes('BACKEND_URL') && ' The backend URL must begin with https.'}
         </p>
       </div>
-      <p>Whoever deploys this app sets them, in the app&apos;s folder:</p>
+      <p>The developer of this app sets them, in the app&apos;s folder:</p>
       <pre tabIndex={0} aria-label="Commands"><code>{[...unusable.map((name) => VARIABLE_HINTS[name]), 'forge deploy'].join('\n')}</code></pre>
     </main>
   );

@@ -1,9 +1,9 @@
 import type { Overview } from '../../../src/overview';
 import type { Check, Service, Status } from '../../../src/service';
 import { manageService } from './bridge';
-import { inWords } from './failures';
+import { inWords } from './reasons';
 import { Leaving } from './leaving';
-import { atMoment, daysUntil, duration, iso, onDay } from './time';
+import { atMoment, daysUntil, duration, durationInWords, iso, onDay } from './time';
 
 const ORDER: readonly Status[] = ['DOWN', 'UNKNOWN', 'ALIVE', 'PAUSED'];
 /** From how many days before its end a certificate is worth a second look. */
@@ -11,27 +11,23 @@ const CERTIFICATE_SOON_DAYS = 14;
 
 interface Props {
   readonly overview: Overview;
-  /** Ids of the services that whoever looks may change. */
+  /** Ids of the services that the person who looks may change. */
   readonly own: readonly string[];
+  /** By pseudonym. */
   readonly names: ReadonlyMap<string, string>;
   readonly now: number;
   readonly silent: boolean;
 }
 
-/** What is down comes first; then by name. A backend that tells changes only has checked since: its last check is not known. */
+/** What is down comes first; then by name. */
 export function ServicesTable({ overview, own, names, now, silent }: Props) {
   const services = [...overview.services].sort((a, b) => ORDER.indexOf(a.status) - ORDER.indexOf(b.status) || a.name.localeCompare(b.name));
-  const ownerOf = ({ id }: Service) => {
-    const account = overview.owners[id];
-    return account === undefined ? '–' : (names.get(account) ?? 'Unknown person');
-  };
-  const checkTitle = overview.nextUpdateBy === undefined ? 'Last check' : 'Reported check';
   // Roles are named because the narrow layout turns the table into blocks, which would take them away.
   return (
     <table role="table" aria-label="Services">
       <thead role="rowgroup">
         <tr role="row">
-          {['Service', 'Status', 'Since', checkTitle, 'Response', 'Certificate', 'Added by', 'Change'].map((title) => (
+          {['Service', 'Status', 'Since', 'Last check', 'Response', 'Certificate', 'Added by', 'Change'].map((title) => (
             <th key={title} role="columnheader" scope="col">{title}</th>
           ))}
         </tr>
@@ -43,12 +39,12 @@ export function ServicesTable({ overview, own, names, now, silent }: Props) {
               <div className="name">{service.name}</div>
               <div className="url">{service.url}</div>
             </td>
-            <td role="cell" data-label="Status"><div><StatusWord service={service} silent={silent} /></div></td>
+            <td role="cell" data-label="Status"><div><StatusWord service={service} silent={silent} periodS={overview.periodS} /></div></td>
             <td role="cell" data-label="Since"><Moment at={service.since} now={now} /></td>
-            <td role="cell" data-label={checkTitle}><Moment at={service.check?.checkedAt} now={now} suffix=" ago" /></td>
+            <td role="cell" data-label="Last check"><Moment at={service.check?.checkedAt} now={now} suffix=" ago" /></td>
             <td role="cell" data-label="Response"><Response check={service.check} /></td>
             <td role="cell" data-label="Certificate"><Certificate endsAt={service.check?.certificateExpiresAt} now={now} /></td>
-            <td role="cell" data-label="Added by"><div>{ownerOf(service)}</div></td>
+            <td role="cell" data-label="Added by"><div>{names.get(service.addedBy) ?? 'Unknown person'}</div></td>
             <td role="cell" className="change" data-label="Change"><div className="actions">{own.includes(service.id) ? <Actions service={service} /> : '–'}</div></td>
           </tr>
         ))}
@@ -68,19 +64,24 @@ function Actions({ service: { id, name, status } }: { readonly service: Service 
   );
 }
 
-/** A status that nobody confirms any more is not shown as one. */
-function StatusWord({ service: { status, held }, silent }: { readonly service: Service; readonly silent: boolean }) {
+/** A status that no report confirms any more is not shown as one. */
+function StatusWord({ service: { status, held, unseenTicks }, silent, periodS }: {
+  readonly service: Service;
+  readonly silent: boolean;
+  readonly periodS: number | undefined;
+}) {
   if (silent) {
     return (
       <>
-        <span className="status status-SILENT">NO NEWS</span> <span className="subtle">was {status}</span>
+        <span className="status status-SILENT">NO REPORT</span> <span className="subtle">was {status}</span>
       </>
     );
   }
   return (
     <>
       <span className={`status status-${status}`}>{status}</span>
-      {held && <div className="subtle held">Held: many unrelated services fail alike, so the backend doubts its own view.</div>}
+      {unseenTicks !== undefined && periodS !== undefined && <span className="subtle"> Not checked for {durationInWords(unseenTicks * periodS)}</span>}
+      {held && <div className="subtle held">Suppressed: the check failed while the backend&apos;s own network fails.</div>}
     </>
   );
 }

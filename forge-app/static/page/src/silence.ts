@@ -1,17 +1,13 @@
 import type { Overview } from '../../../src/overview';
 
-/** How many ticks may pass without a callback before nothing that is shown counts any more. */
-const SILENT_AFTER_TICKS = 2;
-/** What a tick takes to be checked and delivered, in seconds. */
+/** How much later than promised a report may be, in seconds. */
 const DELIVERY_S = 60;
 
 /**
- * Whether the backend has been silent for so long that its last word says nothing about now. One that tells changes
- * only says itself until when it may be quiet; any other one is heard at every tick.
+ * Whether the next report is so late that the last one says nothing about now.
  *
  * @param now the server's clock, seconds since 1970
  */
-export function isSilent({ heardAt, nextUpdateBy }: Overview, now: number, checkEveryMinutes: number): boolean {
-  if (heardAt === undefined) return false;
-  return now - DELIVERY_S > (nextUpdateBy ?? heardAt + SILENT_AFTER_TICKS * checkEveryMinutes * 60);
+export function isSilent({ nextUpdateBy }: Overview, now: number): boolean {
+  return nextUpdateBy !== undefined && now - DELIVERY_S > nextUpdateBy;
 }

@@ -1,18 +1,12 @@
-/** How instants (seconds since 1970) are said to a person, in the browser's language and time zone. */
+/** How the page writes instants (seconds since 1970): in the browser's language and time zone. */
 
 const DAY_S = 86_400;
 
 const moment = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
-const time = new Intl.DateTimeFormat(undefined, { timeStyle: 'short' });
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium' });
 
 export function atMoment(seconds: number): string {
   return moment.format(seconds * 1000);
-}
-
-/** For moments within a day. */
-export function atTime(seconds: number): string {
-  return time.format(seconds * 1000);
 }
 
 export function onDay(seconds: number): string {
@@ -30,6 +24,13 @@ export function duration(seconds: number): string {
   if (whole < 3600) return `${String(Math.floor(whole / 60))} min`;
   if (whole < 2 * DAY_S) return `${String(Math.floor(whole / 3600))} h`;
   return `${String(Math.floor(whole / DAY_S))} days`;
+}
+
+/** `5 minutes`, `1 hour`, `3 days`: rounded down like {@link duration}, in whole words. */
+export function durationInWords(seconds: number): string {
+  const [value, unit] = seconds < 3600 ? [seconds / 60, 'minute'] as const : seconds < 2 * DAY_S ? [seconds / 3600, 'hour'] as const : [seconds / DAY_S, 'day'] as const;
+  const whole = Math.floor(value);
+  return `${String(whole)} ${unit}${whole === 1 ? '' : 's'}`;
 }
 
 export function daysUntil(seconds: number, now: number): number {

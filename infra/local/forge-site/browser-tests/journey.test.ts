@@ -257,9 +257,10 @@ describe('an attacker', () => {
   it('cannot change where the way back leads', async () => {
     const link = new URL(await registrationLink());
     link.searchParams.set('callbackUrl', 'https://attacker.example/');
-    const response = await page.goto(link.href);
-    expect(response?.status()).toBeGreaterThanOrEqual(400);
-    expect(await page.locator('a[href*="attacker"]').count()).toBe(0);
+    await page.goto(link.href);
+    await page.locator('main').waitFor();
+    expect(await page.content()).not.toContain('attacker.example');
+    expect(page.url().startsWith(await backendUrl())).toBe(true);
   });
 
   it('cannot run script through the name of a service', async () => {
@@ -278,12 +279,13 @@ describe('an attacker', () => {
 
 /** A registration link that the app could have made at another time. */
 async function registrationLink(at = new Date()): Promise<string> {
-  const parameters = (await (await fetch(`${SITE_URL}/handoff.json`)).json()) as Record<'cloudId' | 'accountId' | 'triggerUrl' | 'callbackUrl', string>;
-  const { cloudId, accountId, triggerUrl, callbackUrl } = parameters;
-  const subject = { cloudId, accountId, triggerUrl, callbackUrl };
+  const made = (await (await fetch(`${SITE_URL}/handoff.json`)).json()) as { handoff: string };
+  const claims = JSON.parse(Buffer.from(made.handoff.split('.')[1] ?? '', 'base64url').toString()) as Record<'cloudId' | 'accountId' | 'triggerUrl' | 'callbackUrl', string>;
+  const { cloudId, accountId, triggerUrl, callbackUrl } = claims;
   const { x = '', d = '' } = siteState('handoff-key.json');
-  const handoff = await signHandoff(subject, { app: `ari:cloud:ecosystem::app/${siteState('site.json')['appId'] ?? ''}`, backendUrl: await backendUrl() }, { kty: 'OKP', crv: 'Ed25519', x, d }, at);
-  return `${await backendUrl()}/register?${new URLSearchParams({ ...subject, handoff }).toString()}`;
+  const app = `ari:cloud:ecosystem::app/${siteState('site.json')['appId'] ?? ''}`;
+  const handoff = await signHandoff({ cloudId, accountId, triggerUrl, callbackUrl }, { app, backendUrl: await backendUrl() }, { kty: 'OKP', crv: 'Ed25519', x, d }, at);
+  return `${await backendUrl()}/register?${new URLSearchParams({ handoff }).toString()}`;
 }
 
 async function backendUrl(): Promise<string> {

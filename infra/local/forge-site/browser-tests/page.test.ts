@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import type { PageData } from '../../../../forge-app/src/page-data';
+import type { Owners, PageData } from '../../../../forge-app/src/page-data';
 import type { Service, Status } from '../../../../forge-app/src/service';
 import { signingKey } from '../../../../forge-app/verifier/test/signing';
 import { listening, SiteProcess } from '../test/support/site-process';
@@ -32,17 +32,22 @@ afterAll(async () => {
 
 function service(index: number, fields: Partial<Service> = {}): Service {
   const check = { checkedAt: NOW - 20, responseTimeMs: 84, attempts: 1, httpStatus: 200, certificateExpiresAt: NOW + 69 * 86_400 };
-  return { id: `service${String(index)}`, name: `Service ${String(index)}`, url: `https://service-${String(index)}.example/health`, status: 'ALIVE', since: NOW - 7300, held: false, check, ...fields };
+  return { id: `service${String(index)}`, name: `Service ${String(index)}`, url: `https://service-${String(index)}.example/health`, status: 'ALIVE', since: NOW - 7300, held: false, addedBy: 'p-alice', check, ...fields };
 }
 
 type Configured = Extract<PageData, { configured: true }>;
 
 function data(services: Service[], overview: Partial<Configured['overview']> = {}): Configured {
-  return { configured: true, own: services.map(({ id }) => id), now: NOW, checkEveryMinutes: 5, overview: { registered: true, services, owners: {}, transitions: [], heardAt: NOW - 18, tick: NOW - 25, ...overview } };
+  return { configured: true, own: services.map(({ id }) => id), now: NOW, overview: { registered: true, services, transitions: [], receivedAt: NOW - 18, nextUpdateBy: NOW + 582, periodS: 300, tick: NOW - 25, ...overview } };
 }
 
-async function show(page: Page, answer: PageData | 'failure'): Promise<void> {
-  await page.route('**/platform/invoke', (route) => (answer === 'failure' ? route.fulfill({ status: 500, body: '' }) : route.fulfill({ json: answer })));
+/** The resolver's answers: to the page's poll, and to who the people behind the pseudonyms are. */
+async function show(page: Page, answer: PageData | 'failure', owners: Owners = {}): Promise<void> {
+  await page.route('**/platform/invoke', (route) => {
+    if (answer === 'failure') return route.fulfill({ status: 500, body: '' });
+    const { functionKey } = route.request().postDataJSON() as { functionKey: string };
+    return route.fulfill({ json: functionKey === 'readOwners' ? owners : answer });
+  });
   await page.goto(`${site.url}/health-monitor/`);
 }
 
@@ -54,18 +59,17 @@ const mixed = data(
     service(3, { name: 'Search', held: true }),
     service(4, { name: 'Archive', status: 'PAUSED' }),
     service(5, { name: 'New one', status: 'UNKNOWN', since: undefined, check: undefined }),
+    service(6, { name: 'Crowded', unseenTicks: 2 }),
+    service(7, { name: 'Forgotten', status: 'UNKNOWN', unseenTicks: 13 }),
   ],
-  { transitions: [down, { ...down, tick: NOW - 9000, serviceId: 'gone', from: 'DOWN', to: 'ALIVE', at: NOW - 8990, reason: 'ok' }] },
+  { transitions: [down, { ...down, serviceId: 'service7', to: 'UNKNOWN', reason: 'not-checked' }, { ...down, serviceId: 'service2', to: 'UNKNOWN', reason: 'solar-flare' }, { ...down, tick: NOW - 9000, serviceId: 'gone', from: 'DOWN', to: 'ALIVE', at: NOW - 8990, reason: 'ok' }] },
 );
 
-const old = { checkedAt: NOW - 2420, responseTimeMs: 84, attempts: 1, httpStatus: 200, certificateExpiresAt: NOW + 69 * 86_400 };
-
 const states: [name: string, answer: PageData | 'failure', text: string][] = [
-  ['services', mixed, '5 services, 1 down, updated 18 s ago'],
-  ['quiet', data([service(1, { check: old }), service(2, { check: old })], { heardAt: NOW - 2418, nextUpdateBy: NOW + 1482 }), '2 services, 0 down, last report 40 min ago. Checked every 5 min; a change is reported at once'],
-  ['late', data([service(1)], { heardAt: NOW - 4018, nextUpdateBy: NOW - 118 }), 'Nothing was heard for 1 h; a report was due 1 min ago.'],
-  ['empty', data([], { registered: false, heardAt: undefined, tick: undefined }), 'No service is monitored yet'],
-  ['silent', data([service(1)], { heardAt: NOW - 700 }), 'The backend is silent.'],
+  ['services', mixed, '7 services, 1 down, updated 18 s ago'],
+  ['empty', data([], { registered: false, receivedAt: undefined, nextUpdateBy: undefined, periodS: undefined, tick: undefined }), 'It is then checked every few minutes'],
+  ['emptied', data([], { receivedAt: undefined, nextUpdateBy: undefined }), 'It is then checked every 5 minutes'],
+  ['silent', data([service(1, { unseenTicks: 1 })], { receivedAt: NOW - 718, nextUpdateBy: NOW - 118 }), 'No report came for 11 min; one was due 1 min ago.'],
   ['error', 'failure', 'The services could not be loaded.'],
   ['not-configured', { configured: false, unusable: ['BACKEND_URL', 'BACKEND_PUBLIC_KEY', 'HANDOFF_PRIVATE_KEY'] }, 'Backend URL not configured'],
   ['fifty', data(Array.from({ length: 50 }, (_, at) => service(at, at % 9 === 0 ? { status: 'DOWN', name: `A service with quite a long name, number ${String(at)}` } : {}))), '50 services, 6 down'],
@@ -112,37 +116,43 @@ describe('the page', () => {
     const rows = page.getByRole('table', { name: 'Services' }).getByRole('row');
     await rows.nth(1).waitFor();
     expect(await rows.nth(1).innerText()).toMatch(/Shop[^]*DOWN[^]*5 min[^]*no answer in time/);
-    expect(await rows.nth(3).innerText()).toMatch(/Blog[^]*ALIVE[^]*\(5 days left\)/);
-    expect(await page.getByRole('listitem').allInnerTexts()).toEqual([expect.stringMatching(/Shop: ALIVE → DOWN no answer in time/), expect.stringMatching(/A removed service: DOWN → ALIVE\s*$/)]);
+    expect(await rows.nth(4).innerText()).toMatch(/Blog[^]*ALIVE[^]*\(5 days left\)/);
+    expect(await page.getByRole('listitem').allInnerTexts()).toEqual([
+      expect.stringMatching(/Shop: ALIVE → DOWN no answer in time/),
+      expect.stringMatching(/Forgotten: ALIVE → UNKNOWN Not checked three times in a row/),
+      expect.stringMatching(/Blog: ALIVE → UNKNOWN solar-flare/),
+      expect.stringMatching(/A removed service: DOWN → ALIVE\s*$/),
+    ]);
+    await page.context().close();
+  });
+
+  it('says beside the status for how long a service was not checked', async () => {
+    const page = await openPage(browser);
+    await show(page, mixed);
+    const status = (name: string) => page.getByRole('row').filter({ hasText: name }).getByRole('cell').nth(1).innerText();
+    await page.getByText('Crowded').first().waitFor();
+    expect(await status('Crowded')).toBe('ALIVE Not checked for 10 minutes');
+    expect(await status('Forgotten')).toMatch(/^UNKNOWN\s+Not checked for 1 hour$/);
+    expect(await status('Blog')).toBe('ALIVE');
+    expect(await page.getByRole('row').filter({ hasText: 'Crowded' }).locator('.subtle').innerText()).toContain('Not checked');
     await page.context().close();
   });
 
   it('never shows an old ALIVE', async () => {
     const page = await openPage(browser);
-    await show(page, data([service(1)], { heardAt: NOW - 700 }));
+    await show(page, data([service(1, { unseenTicks: 1 })], { receivedAt: NOW - 700, nextUpdateBy: NOW - 61 }));
     await page.getByRole('alert').waitFor();
-    expect(await page.getByRole('row').nth(1).innerText()).toMatch(/NO NEWS[^]*was ALIVE/);
+    expect(await page.getByRole('row').nth(1).innerText()).toMatch(/NO REPORT[^]*was ALIVE/);
     expect(await page.locator('.status-ALIVE').count()).toBe(0);
+    expect(await page.getByText('updated').count() + (await page.getByText('Not checked').count())).toBe(0);
     await page.context().close();
   });
 
-  it('does not call an old check the last one when the backend tells changes only', async () => {
+  it('is not silent before the next report is 60 s late', async () => {
     const page = await openPage(browser);
-    await show(page, data([service(1, { check: old })], { heardAt: NOW - 2418, nextUpdateBy: NOW - 60 }));
-    await page.getByRole('columnheader', { name: 'Reported check' }).waitFor();
-    expect(await page.getByRole('row').nth(1).innerText()).toMatch(/ALIVE[^]*40 min ago/);
-    expect(await page.getByText('Last check').count()).toBe(0);
-    expect(await page.getByText('updated').count()).toBe(0);
+    await show(page, data([service(1)], { receivedAt: NOW - 640, nextUpdateBy: NOW - 55 }));
+    await page.getByText('updated 10 min ago').waitFor();
     expect(await page.getByRole('alert').count()).toBe(0);
-    await page.context().close();
-  });
-
-  it('never shows an old ALIVE of a backend that tells changes only', async () => {
-    const page = await openPage(browser);
-    await show(page, data([service(1)], { heardAt: NOW - 4018, nextUpdateBy: NOW - 61 }));
-    await page.getByRole('alert').waitFor();
-    expect(await page.locator('.status-ALIVE').count()).toBe(0);
-    expect(await page.getByText('a change is reported').count()).toBe(0);
     await page.context().close();
   });
 
@@ -176,13 +186,22 @@ describe('the page', () => {
     await page.route('**/platform/jira', (route) =>
       route.fulfill({ json: { body: JSON.stringify({ values: [{ accountId: 'a:1', displayName: 'Alice Example' }] }), headers: {}, status: 200, statusText: 'OK' } }),
     );
-    await show(page, data([service(1), service(2), service(3)], { owners: { service1: 'a:1', service2: 'b:2' } }));
+    const asked: string[] = [];
+    page.on('request', (request) => {
+      if (request.url().endsWith('/platform/invoke')) asked.push((request.postDataJSON() as { functionKey: string }).functionKey);
+    });
+    await page.clock.install();
+    await show(page, data([service(1), service(2, { addedBy: 'p-bob' }), service(3, { addedBy: 'p-gone' })]), { 'p-alice': 'a:1', 'p-bob': 'b:2' });
     await page.getByText('Alice Example').waitFor();
     expect(await page.getByRole('row').nth(2).innerText()).toContain('Unknown person');
+    expect(await page.getByRole('row').nth(3).innerText()).toContain('Unknown person');
+    await page.clock.fastForward(16_000);
+    await expect.poll(() => asked.filter((key) => key === 'readPage').length).toBeGreaterThan(1);
+    expect(asked.filter((key) => key === 'readOwners')).toHaveLength(1);
     await page.context().close();
   });
 
-  it('offers whoever added a service to pause or resume it, and to remove it', async () => {
+  it('offers the person who added a service to pause or resume it, and to remove it', async () => {
     const page = await openPage(browser);
     await show(page, { ...mixed, own: ['service2', 'service4'] });
     const buttons = async (name: string) => {
@@ -202,6 +221,7 @@ describe('the page', () => {
     await page.route('**/platform/invoke', (route) => {
       const call = route.request().postDataJSON() as { functionKey: string; payload: unknown };
       if (call.functionKey === 'readPage') return route.fulfill({ json: mixed });
+      if (call.functionKey === 'readOwners') return route.fulfill({ json: {} });
       asked.push(call);
       return route.fulfill({ json: asked.length === 1 ? { ok: false, problem: 'no-service' } : { ok: true, url: `${backendUrl}/manage?handoff=a` } });
     });
@@ -225,7 +245,7 @@ describe('the page', () => {
       route.fulfill({ json: { body: JSON.stringify({ values: [{ accountId: 'a', displayName: script }] }), headers: {}, status: 200, statusText: 'OK' } }),
     );
     const hostile = service(1, { name: script, url: `https://a.example/${script}`, status: script as Status, check: { checkedAt: NOW, failure: script } });
-    await show(page, data([hostile], { owners: { service1: 'a' }, transitions: [{ ...down, reason: script, from: script as Status }] }));
+    await show(page, data([hostile], { transitions: [{ ...down, reason: script, from: script as Status }] }), { 'p-alice': 'a' });
     await page.getByText(script).first().waitFor();
     expect(await page.locator('img').count()).toBe(0);
     expect(await page.title()).toBe('Health Monitor');

@@ -63,7 +63,7 @@ async function addInstallations(seeds: readonly Seed[]): Promise<void> {
     const id = tenantId(cloudId, triggerUrl);
     hosted.set(triggerId, { installation, tenantId: id });
     const keys = [{ jwk: { kty: 'OKP', crv: 'Ed25519', x } as const }];
-    const trust = { tenantId: id, keys, handoff: { jti: '0', iat: 0 }, registered: [], owners: {} };
+    const trust = { tenantId: id, keys, handoff: { jti: '0', iat: 0 }, registered: [] };
     await within(installation, async () => changeTrust(await readTrust(), () => trust));
   }
 }

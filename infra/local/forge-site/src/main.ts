@@ -4,8 +4,8 @@
  *     node dist/forge-site.mjs        serves the site
  *     node dist/forge-site.mjs keys   prints the app's public JWKS, for the backend's ForgeAppPublicKey
  *
- * Environment: STATE_DIR, and for serving BACKEND_URL, FORGE_SITE_PORT (8900), FORGE_SITE_ORIGIN (that port) and
- * CHECK_EVERY_MINUTES (1, as the local stack has it). Binds 127.0.0.1 only.
+ * Environment: STATE_DIR, and for serving BACKEND_URL, FORGE_SITE_PORT (8900) and FORGE_SITE_ORIGIN (that port).
+ * Binds 127.0.0.1 only.
  */
 import { createServer } from 'node:http';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -39,7 +39,6 @@ function serveSite(state: StateFolder): void {
   });
   kvs.persistTo(state.path('kvs.json'));
   // Forge variables reach an app's code as environment variables; so they do here.
-  process.env['CHECK_EVERY_MINUTES'] ??= '1';
   process.env['HANDOFF_PRIVATE_KEY'] = JSON.stringify(state.handoffKey());
 
   const serve = createSite({ identity, log: new CallbackLog(state), backendUrl, origin });

@@ -52,9 +52,9 @@ function idOf({ cloudId, triggerId }: Installation): string {
 async function update(of: Installation, key = of.key): Promise<number> {
   const now = Math.floor(Date.now() / 1000);
   const tick = `${new Date((now - (now % 60)) * 1000).toISOString().slice(0, 19)}Z`;
-  const services = [{ id: SERVICE, name: of.triggerId, url: 'https://shop.example/', status: 'DOWN', since: tick }];
+  const services = [{ id: SERVICE, name: of.triggerId, url: 'https://shop.example/', status: 'DOWN', since: tick, addedBy: 'p-1' }];
   const transitions = [{ tick, serviceId: SERVICE, from: 'ALIVE', to: 'DOWN', at: tick, reason: 'timeout' }];
-  const body = JSON.stringify({ version: 1, action: 'UPDATE', cloudId: of.cloudId, tenantId: idOf(of), sentAt: tick, tick, services, transitions, transitionsDropped: 0 });
+  const body = JSON.stringify({ version: 1, action: 'UPDATE', cloudId: of.cloudId, tenantId: idOf(of), sentAt: tick, tick, nextUpdateBy: `${new Date((now + 120) * 1000).toISOString().slice(0, 19)}Z`, periodS: 60, services, transitions, transitionsDropped: 0 });
   const claims = { iss: BACKEND_URL, aud: of.cloudId, sub: idOf(of), iat: now, exp: now + 300, jti: 'x', scope: 'health:update', body_sha256: sha256(body) };
   const token = compactJws({ alg: 'EdDSA', typ: 'forge-callback+jwt', kid: key.kid }, claims, key);
   return (await fetch(`${url}/x1/${of.triggerId}`, { method: 'POST', headers: { authorization: `Bearer ${token}` }, body })).status;

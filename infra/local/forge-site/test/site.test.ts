@@ -12,7 +12,7 @@ const tenant = signingKey();
 let backend: Server;
 let backendUrl: string;
 let site: SiteProcess;
-let handoff: Record<string, string>;
+let handoff: string;
 
 beforeAll(async () => {
   backend = createServer((_, response) => response.end(JSON.stringify({ keys: [deployment.jwk] })));
@@ -28,27 +28,31 @@ afterAll(async () => {
   backend.close();
 });
 
-async function getHandoff(): Promise<Record<string, string>> {
-  return (await (await fetch(`${site.url}/handoff.json`)).json()) as Record<string, string>;
+async function getHandoff(accountId?: string): Promise<string> {
+  const query = accountId === undefined ? '' : `?accountId=${accountId}`;
+  const link = (await (await fetch(`${site.url}/handoff.json${query}`)).json()) as { handoff: string };
+  expect(Object.keys(link)).toEqual(['handoff']);
+  return link.handoff;
 }
 
+/** The decoded header (0) or claims (1) of a hand-off. */
+const part = (at: number, of = handoff) => JSON.parse(Buffer.from(of.split('.')[at] ?? '', 'base64url').toString()) as Record<string, string>;
+const claims = (name: string) => part(1)[name] ?? '';
+
 function send(action: 'REGISTER' | 'UPDATE', fields: object): Promise<Response> {
-  const { cloudId = '', triggerUrl = '' } = handoff;
+  const [cloudId, triggerUrl] = [claims('cloudId'), claims('triggerUrl')];
   const own = tenantId(cloudId, triggerUrl);
   const now = Math.floor(Date.now() / 1000);
   const body = JSON.stringify({ version: 1, action, cloudId, tenantId: own, ...fields });
-  const claims = { iss: backendUrl, aud: cloudId, sub: own, iat: now, exp: now + 300, jti: 'x', scope: `health:${action.toLowerCase()}`, body_sha256: sha256(body) };
+  const tokenClaims = { iss: backendUrl, aud: cloudId, sub: own, iat: now, exp: now + 300, jti: 'x', scope: `health:${action.toLowerCase()}`, body_sha256: sha256(body) };
   const key = action === 'REGISTER' ? deployment : tenant;
-  const token = compactJws({ alg: 'EdDSA', typ: 'forge-callback+jwt', kid: key.kid }, claims, key);
+  const token = compactJws({ alg: 'EdDSA', typ: 'forge-callback+jwt', kid: key.kid }, tokenClaims, key);
   return fetch(triggerUrl, { method: 'POST', headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' }, body });
 }
 
 function service(owner: string) {
-  return { id: 'aaaabbbbccccdddd', name: '<b>Shop</b>', url: 'https://shop.example/', status: 'ALIVE', owner };
+  return { id: 'aaaabbbbccccdddd', name: '<b>Shop</b>', url: 'https://shop.example/', status: 'ALIVE', owner, addedBy: owner };
 }
-
-/** The decoded header (0) or claims (1) of the hand-off. */
-const part = (at: number) => JSON.parse(Buffer.from(handoff['handoff']?.split('.')[at] ?? '', 'base64url').toString()) as Record<string, unknown>;
 
 const post = (path: string, body: unknown, headers: Record<string, string> = {}) =>
   fetch(site.url + path, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) });
@@ -63,19 +67,19 @@ describe('the stand-in for a Forge site', () => {
   });
 
   it('hands over with the app\'s own resolver', async () => {
-    expect(part(1)).toMatchObject({ aud: backendUrl, cloudId: handoff['cloudId'], triggerUrl: handoff['triggerUrl'], callbackUrl: `${site.url}/health-monitor/` });
+    expect(part(1)).toMatchObject({ aud: backendUrl, purpose: 'register', callbackUrl: `${site.url}/health-monitor/` });
     const response = await fetch(`${site.url}/add-service`, { redirect: 'manual' });
     expect(response.status).toBe(302);
-    expect(response.headers.get('location')).toMatch(`${backendUrl}/register?cloudId=`);
-    const other = (await (await fetch(`${site.url}/handoff.json?accountId=bob`)).json()) as Record<string, string>;
-    expect(other['accountId']).not.toBe(handoff['accountId']);
+    const location = new URL(response.headers.get('location') ?? '');
+    expect([location.origin + location.pathname, ...location.searchParams.keys()]).toEqual([`${backendUrl}/register`, 'handoff']);
+    expect(part(1, await getHandoff('bob'))['accountId']).not.toBe(claims('accountId'));
   });
 
   it('runs the real web trigger and answers with its static outputs', async () => {
-    const refused = await fetch(handoff['triggerUrl'] ?? '', { method: 'POST', body: '{}' });
+    const refused = await fetch(claims('triggerUrl'), { method: 'POST', body: '{}' });
     expect([refused.status, await refused.json()]).toEqual([401, { code: 'UNAUTHORIZED' }]);
 
-    const accepted = await send('REGISTER', { jwk: tenant.jwk, handoff: handoff['handoff'], service: service(handoff['accountId'] ?? '') });
+    const accepted = await send('REGISTER', { periodS: 60, jwk: tenant.jwk, handoff, service: service(claims('accountId')) });
     expect([accepted.status, accepted.headers.get('content-type'), await accepted.json()]).toEqual([202, 'application/json', { code: 'ACCEPTED' }]);
     expect(await log()).toMatchObject({ services: [{ name: '<b>Shop</b>' }], callbacks: [{ action: 'REGISTER', code: 'ACCEPTED' }, { code: 'UNAUTHORIZED' }] });
     const page = await (await fetch(`${site.url}/`)).text();
@@ -86,11 +90,11 @@ describe('the stand-in for a Forge site', () => {
   it('keeps keys, storage and log over a restart', async () => {
     expect(await site.stop()).toBe(0);
     await site.start();
-    const before = handoff;
+    const before = part(1);
     handoff = await getHandoff();
-    expect(handoff).toMatchObject({ cloudId: before['cloudId'], triggerUrl: before['triggerUrl'], accountId: before['accountId'] });
-    const tick = new Date(Math.floor(Date.now() / 60_000) * 60_000).toISOString().replace('.000', '');
-    const accepted = await send('UPDATE', { tick, services: [service('')], transitions: [] });
+    for (const name of ['cloudId', 'triggerUrl', 'accountId']) expect(claims(name)).toBe(before[name]);
+    const minute = (after: number) => new Date((Math.floor(Date.now() / 60_000) + after) * 60_000).toISOString().replace('.000', '');
+    const accepted = await send('UPDATE', { tick: minute(0), nextUpdateBy: minute(2), periodS: 60, services: [service(claims('accountId'))], transitions: [] });
     expect(await accepted.json()).toEqual({ code: 'ACCEPTED' });
     expect((await log()).callbacks).toHaveLength(3);
   });
@@ -100,7 +104,8 @@ describe('the stand-in for a Forge site', () => {
     expect(page).toContain('<script src="/bridge.js"></script>');
     for (const file of ['/bridge.js', '/health-monitor/page.js', '/health-monitor/page.css']) expect((await fetch(site.url + file)).status).toBe(200);
     const data = (await (await post('/platform/invoke', { functionKey: 'readPage' })).json()) as { configured: boolean };
-    expect(data).toMatchObject({ configured: true, checkEveryMinutes: 1 });
+    expect(data).toMatchObject({ configured: true, overview: { periodS: 60 }, own: ['aaaabbbbccccdddd'] });
+    expect(await (await post('/platform/invoke', { functionKey: 'readOwners' })).json()).toEqual({ [claims('accountId')]: expect.stringMatching(/^712020:/) as string });
   });
 
   it('answers in the app\'s place as often as it is told', async () => {
@@ -115,7 +120,7 @@ describe('the stand-in for a Forge site', () => {
     expect((await log()).callbacks.slice(0, 3)).toMatchObject([{ code: 'http500', fault: true }, { code: 'BAD_REQUEST', fault: false }, { code: 'RETRY', fault: true }]);
 
     await post('/faults', { answer: 'hang' });
-    await expect(fetch(handoff['triggerUrl'] ?? '', { method: 'POST', body: '{}', signal: AbortSignal.timeout(300) })).rejects.toThrow();
+    await expect(fetch(claims('triggerUrl'), { method: 'POST', body: '{}', signal: AbortSignal.timeout(300) })).rejects.toThrow();
     expect((await post('/faults', { answer: null })).status).toBe(200);
     expect((await send('UPDATE', {})).status).toBe(400);
     expect((await post('/faults', { answer: 'TEAPOT' })).status).toBe(400);
