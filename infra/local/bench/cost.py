@@ -17,8 +17,8 @@ PRICES = {
     "log GB": 0.50,
     "EventBridge event": 1.00e-6,
 }
-# Keys, alarms, a metric, dashboard: docs/operations.md, "Idle, per month".
-IDLE_USD = 3.15
+# Keys, alarms, all metrics: docs/operations.md, "Costs", "Fully in use".
+FIXED_USD = 7.05
 
 PERIOD_S = 300
 TICKS_PER_MONTH = 30 * 86_400 // PERIOD_S
@@ -70,7 +70,7 @@ class Estimate:
 
     @property
     def total_usd(self) -> float:
-        return sum(self.usd.values()) + IDLE_USD
+        return sum(self.usd.values()) + FIXED_USD
 
     @property
     def usd_per_million_checks(self) -> float:
