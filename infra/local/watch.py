@@ -39,6 +39,9 @@ def tick_event(now: datetime) -> dict:
 def main() -> None:
     port = settings.WATCH_PORT
     tunnel = os.environ.get("BACKEND_URL", "")
+    app_key = os.environ.get("FORGE_APP_PUBLIC_KEY", "")
+    if tunnel and not app_key:
+        raise Failed('FORGE_APP_PUBLIC_KEY is not set: `npm run keygen` in the Forge app prints it, a line {"keys":[...]}')
     ports = {"PORT": port, "AWS_PORT": settings.AWS_PORT}
     if not tunnel:
         ports["SITE_PORT"] = settings.SITE_PORT
@@ -57,7 +60,7 @@ def main() -> None:
             # Behind a tunnel, anybody could have this machine's own services probed.
             "ALLOW_LOOPBACK": os.environ.get("ALLOW_LOOPBACK", "false" if tunnel else "true"),
             "CHECK_EVERY_MINUTES": str(CHECK_EVERY_MINUTES),
-            "FORGE_APP_PUBLIC_KEY": os.environ.get("FORGE_APP_PUBLIC_KEY", ""),
+            "FORGE_APP_PUBLIC_KEY": app_key,
             "TRIGGER_HOSTS": os.environ.get("TRIGGER_HOSTS", ""),
             "CALLBACK_HOSTS": os.environ.get("CALLBACK_HOSTS", ""),
             "MAX_SERVICES_PER_TENANT": "50",
@@ -84,8 +87,6 @@ def main() -> None:
         print(f"\n    {local_url} serves the functions as {backend_url}", flush=True)
         if site:
             print(f"    Open {site.url}/ or {site.registration_link()}", flush=True)
-        elif not environment["FORGE_APP_PUBLIC_KEY"]:
-            print("    Open mode: FORGE_APP_PUBLIC_KEY is not set, anybody may register", flush=True)
         print(f"    check-services runs every {CHECK_EVERY_MINUTES} min. Ctrl-C ends everything.\n", flush=True)
 
         period = CHECK_EVERY_MINUTES * 60

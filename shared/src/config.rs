@@ -326,13 +326,12 @@ fn backend_url(get: Lookup) -> Result<String, ConfigError> {
 
 fn forge_app_keys(get: Lookup) -> Result<Vec<(Kid, PublicKey)>, ConfigError> {
     const NAME: &str = "FORGE_APP_PUBLIC_KEY";
-    let Some(text) = get(NAME) else { return Ok(Vec::new()) };
-    let set: Jwks =
-        serde_json::from_str(&text).map_err(|_| error(NAME, r#"is not a JWKS, {"keys":[..]}"#))?;
+    let set: Jwks = serde_json::from_str(&required(get, NAME)?)
+        .map_err(|_| error(NAME, r#"is not a JWKS, {"keys":[..]}"#))?;
     let keys: Result<Vec<_>, _> = set.keys.iter().map(PublicKey::from_jwk).collect();
     let keys = keys.map_err(|_| error(NAME, "holds a key that is not a usable Ed25519 public key"))?;
     if keys.is_empty() {
-        return Err(error(NAME, "holds no key; leave it empty for open mode"));
+        return Err(error(NAME, "holds no key"));
     }
     Ok(keys.into_iter().map(|key| (key.kid(), key)).collect())
 }
@@ -341,12 +340,16 @@ fn forge_app_keys(get: Lookup) -> Result<Vec<(Kid, PublicKey)>, ConfigError> {
 mod tests {
     use super::*;
 
+    const KEYS: &str =
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
     fn add_service(changes: &[(&str, &str)]) -> Result<AddServiceConfig, ConfigError> {
         let get = |name: &str| {
             let value = changes.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
             value.filter(|value| !value.is_empty()).or(match name {
                 "BACKEND_URL" => Some("https://Backend.Example/".to_owned()),
                 "TABLE_NAME" | "DEPLOYMENT_KEY_ID" | "WRAPPING_KEY_ID" => Some("x".to_owned()),
+                "FORGE_APP_PUBLIC_KEY" => Some(KEYS.to_owned()),
                 _ => None,
             })
         };
@@ -427,10 +430,18 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_of_the_app_the_mode_is_open() {
-        assert!(add_service(&[]).unwrap().handoffs.is_open());
-        let keys =
-            r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
-        assert!(!add_service(&[("FORGE_APP_PUBLIC_KEY", keys)]).unwrap().handoffs.is_open());
+    fn without_a_key_of_the_app_no_function_starts_that_reads_handoffs() {
+        let without = |name: &str| match name {
+            "BACKEND_URL" => Some("https://backend.example".to_owned()),
+            "TABLE_NAME" | "DEPLOYMENT_KEY_ID" | "WRAPPING_KEY_ID" => Some("x".to_owned()),
+            _ => None,
+        };
+        let expected = error("FORGE_APP_PUBLIC_KEY", "is not set");
+        assert_eq!(AddServiceConfig::read(&without).unwrap_err(), expected);
+        assert_eq!(RegisterConfig::read(&without).unwrap_err(), expected);
+        let with =
+            |name: &str| without(name).or_else(|| (name == "FORGE_APP_PUBLIC_KEY").then(|| KEYS.to_owned()));
+        assert_eq!(AddServiceConfig::read(&with).unwrap().handoffs.keys.len(), 1);
+        assert_eq!(RegisterConfig::read(&with).unwrap().handoffs.keys.len(), 1);
     }
 }

@@ -1,16 +1,14 @@
 //! The hand-off: what a person's browser carries from the Forge app to the pages of this backend (docs/protocol.md,
 //! section 2).
 //!
-//! With a `ForgeAppPublicKey` the hand-off must be signed by the app, and the plain parameters may only repeat it.
-//! Without one (open mode) the plain parameters are taken as they come, and no service can be managed: nobody would know
-//! who asks. Deliberately absent: whether a hand-off was used before; only the transaction that it is for can know that (see
-//! `store`).
+//! The app signs it: that is all that says who asks, and for which site. Deliberately absent: whether a hand-off was used
+//! before; only the store knows that.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use url::Url;
 
-use crate::callback::token::{self, InvalidToken, MAX_TOKEN_BYTES};
+use crate::callback::token::{self, InvalidToken};
 use crate::id::{CloudId, HandoffId, Kid, Owner, ServiceId, TenantId};
 use crate::key::PublicKey;
 use crate::problem::{FieldError, Problem};
@@ -45,22 +43,6 @@ impl Purpose {
             Self::Manage => "manage",
         }
     }
-}
-
-/// The hand-off's parameters as they stand in the query or the form.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct HandoffParams {
-    /// The site.
-    pub cloud_id: Option<String>,
-    /// The person, or a pseudonym.
-    pub account_id: Option<String>,
-    /// Where callbacks go.
-    pub trigger_url: Option<String>,
-    /// The page in Jira to go back to.
-    pub callback_url: Option<String>,
-    /// The compact JWS.
-    pub handoff: Option<String>,
 }
 
 /// Where a person came from; shown as a link, never followed by us.
@@ -126,12 +108,12 @@ pub struct Handoff {
     /// The page in Jira to go back to, if it may be linked.
     pub callback_url: Option<CallbackUrl>,
     /// The compact JWS, for the REGISTER that returns it to the app.
-    pub token: Option<String>,
-    /// What the registration is bound to; `None` in open mode.
-    pub binding: Option<Binding>,
+    pub token: String,
+    /// What its use is bound to.
+    pub binding: Binding,
 }
 
-/// The identity of a verified hand-off.
+/// The identity of a hand-off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
     /// Over all issuers.
@@ -150,17 +132,15 @@ impl Handoff {
     /// Whether it has expired and may only resume.
     #[must_use]
     pub fn is_late(&self, now: Timestamp) -> bool {
-        self.binding.as_ref().is_some_and(|binding| now > binding.expires_at)
+        now > self.binding.expires_at
     }
 }
 
-/// A verified hand-off to change a service. That the person may is said by nobody yet: the service's record knows its owner.
+/// A hand-off to change a service. It does not say that the person may: the service's record knows its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Management {
     /// Who asks, where.
     pub handoff: Handoff,
-    /// What the change is bound to: the hand-off's own.
-    pub binding: Binding,
     /// Which service.
     pub service_id: ServiceId,
     /// What the app calls it; for showing only.
@@ -174,12 +154,12 @@ pub struct Management {
 /// Why a hand-off is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HandoffError {
-    /// Open mode: parameters that are missing or not of their form.
-    #[error("missing or malformed parameters: {}", .0.join(", "))]
-    Malformed(Vec<&'static str>),
-    /// No hand-off, though one is required.
+    /// No hand-off.
     #[error("no hand-off")]
     Missing,
+    /// More than one: two parsers could pick different ones.
+    #[error("more than one hand-off")]
+    Repeated,
     /// Not a token of the Forge app.
     #[error("not a token of the Forge app: {0}")]
     Token(#[from] InvalidToken),
@@ -189,15 +169,9 @@ pub enum HandoffError {
     /// Too old even to resume.
     #[error("the hand-off has expired")]
     Expired,
-    /// A plain parameter contradicts the signed one.
-    #[error("{0} differs from the signed hand-off")]
-    Contradiction(&'static str),
     /// The trigger is not of an allow-listed shape.
     #[error("not the URL of a Forge web trigger")]
     Trigger,
-    /// Open mode: nobody vouches for who asks.
-    #[error("services are managed with signed hand-offs only")]
-    OpenMode,
 }
 
 impl HandoffError {
@@ -213,15 +187,12 @@ impl HandoffError {
             }
         };
         match self {
-            Self::Malformed(names) => {
-                let errors = names
-                    .iter()
-                    .map(|&field| FieldError { field, message: "is missing or not of its form".to_owned() })
-                    .collect();
-                let title = "This link is incomplete";
+            Self::Missing => Problem::new(400, "HANDOFF_MISSING", "This link is incomplete", again),
+            Self::Repeated => {
+                let errors = vec![FieldError { field: "handoff", message: "is there twice".to_owned() }];
+                let title = "This link cannot be read";
                 Problem { errors, ..Problem::new(400, "INVALID_LINK", title, again) }
             }
-            Self::Missing => Problem::new(400, "HANDOFF_MISSING", "This link is incomplete", again),
             Self::Expired => Problem::new(401, "HANDOFF_EXPIRED", "This link has expired", again),
             Self::Trigger => {
                 let detail = "The link names a web trigger that is not Atlassian's. Nothing was stored.";
@@ -232,12 +203,7 @@ impl HandoffError {
                     detail,
                 )
             }
-            Self::OpenMode => {
-                let detail = "It accepts unsigned links (open mode), so it cannot know who asks. Nothing was changed. \
-                              Tell the people who run this monitor.";
-                Problem::new(403, "OPEN_MODE", "This backend cannot change services", detail)
-            }
-            Self::Token(_) | Self::Claim(_) | Self::Contradiction(_) => {
+            Self::Token(_) | Self::Claim(_) => {
                 Problem::new(401, "HANDOFF_INVALID", "This link is not valid here", again)
             }
         }
@@ -266,7 +232,7 @@ struct Claims {
 /// The rules for hand-offs of this deployment.
 #[derive(Debug, Clone)]
 pub struct HandoffRule {
-    /// The Forge app's public keys; none means open mode.
+    /// The Forge app's public keys.
     pub keys: Vec<(Kid, PublicKey)>,
     /// `BACKEND_URL`, which a hand-off must name.
     pub audience: String,
@@ -277,31 +243,15 @@ pub struct HandoffRule {
 }
 
 impl HandoffRule {
-    /// Whether unsigned parameters are taken.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        self.keys.is_empty()
-    }
-
     /// Accepts or refuses one to add a service. A hand-off up to [`RESUME_FOR`] past its expiry is accepted here and
     /// `is_late`.
-    pub fn read(&self, params: &HandoffParams, now: Timestamp) -> Result<Handoff, HandoffError> {
-        if self.is_open() {
-            return self.read_plain(params);
-        }
-        self.read_signed(params, Purpose::Register, now).map(|(handoff, _, _)| handoff)
+    pub fn read(&self, token: Option<&str>, now: Timestamp) -> Result<Handoff, HandoffError> {
+        self.verify(token, Purpose::Register, now).map(|(handoff, _)| handoff)
     }
 
     /// Accepts or refuses one to change a service; late ones as [`HandoffRule::read`] does.
-    pub fn read_management(
-        &self,
-        params: &HandoffParams,
-        now: Timestamp,
-    ) -> Result<Management, HandoffError> {
-        if self.is_open() {
-            return Err(HandoffError::OpenMode);
-        }
-        let (handoff, binding, claims) = self.read_signed(params, Purpose::Manage, now)?;
+    pub fn read_management(&self, token: Option<&str>, now: Timestamp) -> Result<Management, HandoffError> {
+        let (handoff, claims) = self.verify(token, Purpose::Manage, now)?;
         let id = claims.service_id.as_deref().and_then(|text| ServiceId::parse(text).ok());
         let name = claims.service_name.as_deref().and_then(|text| ServiceName::parse(text).ok());
         let shown = |url: &String| {
@@ -309,7 +259,6 @@ impl HandoffRule {
         };
         Ok(Management {
             handoff,
-            binding,
             service_id: id.ok_or(HandoffError::Claim("serviceId"))?,
             service_name: name.ok_or(HandoffError::Claim("serviceName"))?,
             service_url: claims.service_url.filter(shown).ok_or(HandoffError::Claim("serviceUrl"))?,
@@ -317,39 +266,13 @@ impl HandoffRule {
         })
     }
 
-    fn read_plain(&self, params: &HandoffParams) -> Result<Handoff, HandoffError> {
-        let mut bad = Vec::new();
-        let cloud_id = parsed("cloudId", params.cloud_id.as_deref(), CloudId::parse, &mut bad);
-        let owner = parsed("accountId", params.account_id.as_deref(), Owner::parse, &mut bad);
-        let trigger = params.trigger_url.as_deref().filter(|text| !text.is_empty());
-        if trigger.is_none() {
-            bad.push("triggerUrl");
-        }
-        let token = params.handoff.as_deref().filter(|text| !text.is_empty());
-        if token.is_some_and(|text| text.len() > MAX_TOKEN_BYTES || !text.is_ascii()) {
-            bad.push("handoff");
-        }
-        let (Some(cloud_id), Some(owner), Some(trigger), true) = (cloud_id, owner, trigger, bad.is_empty())
-        else {
-            return Err(HandoffError::Malformed(bad));
-        };
-        Ok(Handoff {
-            cloud_id,
-            owner,
-            trigger_url: self.triggers.parse(trigger).map_err(|_| HandoffError::Trigger)?,
-            callback_url: params.callback_url.as_deref().and_then(|text| self.callbacks.parse(text)),
-            token: token.map(ToOwned::to_owned),
-            binding: None,
-        })
-    }
-
-    fn read_signed(
+    fn verify(
         &self,
-        params: &HandoffParams,
+        token: Option<&str>,
         purpose: Purpose,
         now: Timestamp,
-    ) -> Result<(Handoff, Binding, Claims), HandoffError> {
-        let text = params.handoff.as_deref().filter(|text| !text.is_empty()).ok_or(HandoffError::Missing)?;
+    ) -> Result<(Handoff, Claims), HandoffError> {
+        let text = token.filter(|text| !text.is_empty()).ok_or(HandoffError::Missing)?;
         let claims: Claims = token::verify(text, HANDOFF_TYPE, &self.keys)?;
         let claim = |name, holds: bool| if holds { Ok(()) } else { Err(HandoffError::Claim(name)) };
         claim("aud", claims.aud == self.audience)?;
@@ -362,42 +285,16 @@ impl HandoffRule {
         if now.duration_since(expires_at) > RESUME_FOR {
             return Err(HandoffError::Expired);
         }
-
-        let callback = claims.callback_url.as_deref().unwrap_or_default();
-        for (name, plain, signed) in [
-            ("cloudId", &params.cloud_id, claims.cloud_id.as_str()),
-            ("accountId", &params.account_id, claims.account_id.as_str()),
-            ("triggerUrl", &params.trigger_url, claims.trigger_url.as_str()),
-            ("callbackUrl", &params.callback_url, callback),
-        ] {
-            if plain.as_deref().is_some_and(|plain| !plain.is_empty() && plain != signed) {
-                return Err(HandoffError::Contradiction(name));
-            }
-        }
-        let binding = Binding { id: HandoffId::derive(&claims.iss, &claims.jti), expires_at };
         let handoff = Handoff {
             cloud_id: CloudId::parse(&claims.cloud_id).map_err(|_| HandoffError::Claim("cloudId"))?,
             owner: Owner::parse(&claims.account_id).map_err(|_| HandoffError::Claim("accountId"))?,
             trigger_url: self.triggers.parse(&claims.trigger_url).map_err(|_| HandoffError::Trigger)?,
-            callback_url: self.callbacks.parse(callback),
-            token: Some(text.to_owned()),
-            binding: Some(binding.clone()),
+            callback_url: claims.callback_url.as_deref().and_then(|text| self.callbacks.parse(text)),
+            token: text.to_owned(),
+            binding: Binding { id: HandoffId::derive(&claims.iss, &claims.jti), expires_at },
         };
-        Ok((handoff, binding, claims))
+        Ok((handoff, claims))
     }
-}
-
-fn parsed<T, E>(
-    name: &'static str,
-    text: Option<&str>,
-    parse: impl Fn(&str) -> Result<T, E>,
-    bad: &mut Vec<&'static str>,
-) -> Option<T> {
-    let value = text.and_then(|text| parse(text).ok());
-    if value.is_none() {
-        bad.push(name);
-    }
-    value
 }
 
 #[cfg(test)]
@@ -415,10 +312,10 @@ mod tests {
         PrivateKey::from_seed(&[1; 32])
     }
 
-    fn rule(open: bool) -> HandoffRule {
+    fn rule() -> HandoffRule {
         let key = app().public_key().unwrap();
         HandoffRule {
-            keys: if open { vec![] } else { vec![(key.kid(), key)] },
+            keys: vec![(key.kid(), key)],
             audience: "https://backend.example".into(),
             triggers: TriggerRule::default(),
             callbacks: CallbackRule::default(),
@@ -433,31 +330,41 @@ mod tests {
         })
     }
 
-    async fn read(
-        claims: &Value,
-        change: impl FnOnce(&mut HandoffParams),
-        later: i64,
-    ) -> Result<Handoff, HandoffError> {
+    async fn read(claims: &Value, later: i64) -> Result<Handoff, HandoffError> {
         let token = token::sign(HANDOFF_TYPE, claims, &app()).await.unwrap();
-        let mut params = HandoffParams { handoff: Some(token), ..HandoffParams::default() };
-        change(&mut params);
-        rule(false).read(&params, Timestamp::from_second(NOW + later).unwrap())
+        rule().read(Some(&token), Timestamp::from_second(NOW + later).unwrap())
     }
 
     #[tokio::test]
-    async fn a_signed_handoff_needs_no_plain_parameters() {
-        let handoff = read(&claims(), |_| {}, 0).await.unwrap();
+    async fn a_handoff_is_what_the_app_signed_and_its_token_is_kept() {
+        let handoff = read(&claims(), 0).await.unwrap();
         assert_eq!(handoff.cloud_id.as_str(), CLOUD);
         assert_eq!(handoff.callback_url.unwrap().host(), "shop.atlassian.net");
-        assert!(handoff.binding.is_some());
+        assert_eq!(handoff.binding.expires_at.as_second(), NOW + 600);
+        assert_eq!(
+            handoff.token,
+            token::sign(HANDOFF_TYPE, &claims(), &app()).await.unwrap(),
+            "the app gets it back as it made it"
+        );
+    }
+
+    #[test]
+    fn without_a_token_nothing_is_read() {
+        for token in [None, Some("")] {
+            assert_eq!(rule().read(token, Timestamp::UNIX_EPOCH), Err(HandoffError::Missing));
+            assert_eq!(
+                rule().read_management(token, Timestamp::UNIX_EPOCH).unwrap_err(),
+                HandoffError::Missing
+            );
+        }
     }
 
     #[tokio::test]
-    async fn plain_parameters_must_repeat_the_signed_ones() {
-        let same = read(&claims(), |params| params.cloud_id = Some(CLOUD.into()), 0).await;
-        assert!(same.is_ok());
-        let other = read(&claims(), |params| params.account_id = Some("p-2".into()), 0).await;
-        assert_eq!(other, Err(HandoffError::Contradiction("accountId")));
+    async fn without_a_key_of_the_app_no_token_is_accepted() {
+        let token = token::sign(HANDOFF_TYPE, &claims(), &app()).await.unwrap();
+        let rule = HandoffRule { keys: vec![], ..rule() };
+        let read = rule.read(Some(&token), Timestamp::from_second(NOW).unwrap());
+        assert_eq!(read, Err(HandoffError::Token(InvalidToken::Key)));
     }
 
     #[tokio::test]
@@ -476,7 +383,7 @@ mod tests {
         ] {
             let mut claims = claims();
             claims[name] = value.clone();
-            assert_eq!(read(&claims, |_| {}, 0).await, Err(error), "{name} {value}");
+            assert_eq!(read(&claims, 0).await, Err(error), "{name} {value}");
         }
     }
 
@@ -492,16 +399,14 @@ mod tests {
 
     async fn manage(claims: &Value) -> Result<Management, HandoffError> {
         let token = token::sign(HANDOFF_TYPE, claims, &app()).await.unwrap();
-        let params = HandoffParams { handoff: Some(token), ..HandoffParams::default() };
-        rule(false).read_management(&params, Timestamp::from_second(NOW).unwrap())
+        rule().read_management(Some(&token), Timestamp::from_second(NOW).unwrap())
     }
 
     #[tokio::test]
     async fn a_handoff_to_manage_names_one_service_and_one_change() {
         let management = manage(&management_claims()).await.unwrap();
         assert_eq!((management.service_id.as_str(), management.change), ("w4g76pj5y32txfsc", Change::Remove));
-        assert_eq!(Some(&management.binding), management.handoff.binding.as_ref());
-        let registration = read(&management_claims(), |_| {}, 0).await;
+        let registration = read(&management_claims(), 0).await;
         assert_eq!(registration, Err(HandoffError::Claim("purpose")), "it adds nothing");
         assert_eq!(manage(&claims()).await, Err(HandoffError::Claim("purpose")), "and the other way round");
         for (name, value, error) in [
@@ -526,42 +431,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn in_open_mode_nothing_is_managed_whoever_signed() {
-        let token = token::sign(HANDOFF_TYPE, &management_claims(), &app()).await.unwrap();
-        let params = HandoffParams { handoff: Some(token), ..HandoffParams::default() };
-        let now = Timestamp::from_second(NOW).unwrap();
-        assert_eq!(rule(true).read_management(&params, now), Err(HandoffError::OpenMode));
-    }
-
-    #[tokio::test]
     async fn after_its_expiry_a_handoff_only_resumes_for_five_minutes() {
-        assert!(
-            !read(&claims(), |_| {}, 600).await.unwrap().is_late(Timestamp::from_second(NOW + 600).unwrap())
-        );
-        assert!(
-            read(&claims(), |_| {}, 900).await.unwrap().is_late(Timestamp::from_second(NOW + 900).unwrap())
-        );
-        assert_eq!(read(&claims(), |_| {}, 901).await, Err(HandoffError::Expired));
-    }
-
-    #[test]
-    fn open_mode_names_every_bad_parameter() {
-        let read = |params: HandoffParams| rule(true).read(&params, Timestamp::UNIX_EPOCH);
-        assert_eq!(
-            read(HandoffParams::default()),
-            Err(HandoffError::Malformed(vec!["cloudId", "accountId", "triggerUrl"]))
-        );
-        let good = HandoffParams {
-            cloud_id: Some(CLOUD.into()),
-            account_id: Some("a".into()),
-            trigger_url: Some(TRIGGER.into()),
-            ..HandoffParams::default()
-        };
-        assert_eq!(read(good.clone()).unwrap().binding, None);
-        assert_eq!(
-            read(HandoffParams { trigger_url: Some("https://evil.example/".into()), ..good }),
-            Err(HandoffError::Trigger)
-        );
+        assert!(!read(&claims(), 600).await.unwrap().is_late(Timestamp::from_second(NOW + 600).unwrap()));
+        assert!(read(&claims(), 900).await.unwrap().is_late(Timestamp::from_second(NOW + 900).unwrap()));
+        assert_eq!(read(&claims(), 901).await, Err(HandoffError::Expired));
     }
 
     #[test]

@@ -17,29 +17,19 @@ pub const STYLE: &str = include_str!("../templates/style.css");
 /// The form's fields as they were sent, so that a person never types them twice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FormInput {
-    /// Hand-off fields, hidden.
-    pub cloud_id: String,
-    /// See [`FormInput::cloud_id`].
-    pub account_id: String,
-    /// See [`FormInput::cloud_id`].
-    pub trigger_url: String,
-    /// See [`FormInput::cloud_id`].
-    pub callback_url: String,
-    /// See [`FormInput::cloud_id`].
-    pub handoff: String,
-    /// Typed fields.
+    /// `name`.
     pub name: String,
-    /// See [`FormInput::name`].
+    /// `url`.
     pub url: String,
-    /// See [`FormInput::name`].
+    /// `method`.
     pub method: String,
-    /// See [`FormInput::name`].
+    /// `expectedStatus`.
     pub expected_status: String,
-    /// See [`FormInput::name`].
+    /// `timeoutMs`.
     pub timeout_ms: String,
-    /// See [`FormInput::name`].
+    /// `downAfter`.
     pub down_after: String,
-    /// See [`FormInput::name`].
+    /// `aliveAfter`.
     pub alive_after: String,
 }
 
@@ -49,7 +39,7 @@ struct RegisterPage<'a> {
     input: &'a FormInput,
     site: Option<&'a str>,
     back: Option<&'a str>,
-    verified: bool,
+    handoff: &'a str,
     problem: Option<&'a Problem>,
 }
 
@@ -129,7 +119,7 @@ pub fn register(input: &FormInput, handoff: &Handoff, problem: Option<&Problem>)
         input,
         site: back.map(CallbackUrl::host),
         back: back.map(CallbackUrl::as_str),
-        verified: handoff.binding.is_some(),
+        handoff: &handoff.token,
         problem,
     };
     render(&page)
@@ -161,7 +151,7 @@ pub fn manage(management: &Management, problem: Option<&Problem>) -> String {
         url: &management.service_url,
         site: back.map(CallbackUrl::host),
         back: back.map(CallbackUrl::as_str),
-        handoff: management.handoff.token.as_deref().unwrap_or_default(),
+        handoff: &management.handoff.token,
         problem,
     })
 }
@@ -219,13 +209,18 @@ mod tests {
             .parse("https://t.example/x1/a")
             .unwrap(),
             callback_url: None,
-            token: None,
-            binding: None,
+            token: "a.b.c".into(),
+            binding: crate::handoff::Binding {
+                id: crate::id::HandoffId::derive("app", "1"),
+                expires_at: jiff::Timestamp::UNIX_EPOCH,
+            },
         };
         let input = FormInput { name: "\"><script>alert(1)</script>".into(), ..FormInput::default() };
         let error = FieldError { field: "url", message: "<b>wrong</b>".into() };
         let page = register(&input, &handoff, Some(&Problem::fields(400, "INVALID_INPUT", vec![error])));
         assert!(!page.contains("<script") && !page.contains("<b>"), "{page}");
+        assert!(page.contains("<input type=\"hidden\" name=\"handoff\" value=\"a.b.c\">"), "{page}");
+        assert_eq!(page.matches("type=\"hidden\"").count(), 1, "{page}");
         assert!(
             page.contains("id=\"url-error\"") && page.contains("aria-describedby=\"url-hint url-error\"")
         );

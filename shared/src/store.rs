@@ -63,8 +63,8 @@ pub struct Entry<'a> {
     pub pending: Option<&'a Service>,
     /// Which service the hand-off is bound to.
     pub service_id: &'a ServiceId,
-    /// The hand-off, or `None` in open mode.
-    pub binding: Option<&'a Binding>,
+    /// The hand-off.
+    pub binding: &'a Binding,
 }
 
 /// What a hand-off has been used for. With its grace it may be used for that again, and for nothing else.

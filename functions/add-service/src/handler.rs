@@ -128,7 +128,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
     fn read(&self, request: &Request) -> Result<(Fields, Handoff), Refused> {
         from_our_page(request)?;
         let fields = Fields::read(request.headers(), request.body())?;
-        let handoff = self.handoffs.read(&fields.handoff_params(), self.clock.now());
+        let handoff = self.handoffs.read(fields.handoff(), self.clock.now());
         let handoff = handoff.map_err(|error| Refused::handoff(&error, Purpose::Register))?;
         Ok((fields, handoff))
     }
@@ -182,8 +182,8 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
 
     fn read_management(&self, request: &Request) -> Result<Management, Refused> {
         from_our_page(request)?;
-        let params = input::read_handoff(request.headers(), request.body())?;
-        let management = self.handoffs.read_management(&params, self.clock.now());
+        let token = input::read_handoff(request.headers(), request.body())?;
+        let management = self.handoffs.read_management(token.as_deref(), self.clock.now());
         management.map_err(|error| Refused::handoff(&error, Purpose::Manage))
     }
 

@@ -6,7 +6,6 @@ use lambda_http::http::HeaderMap;
 use lambda_http::http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use shared::handoff::HandoffParams;
 use shared::page::FormInput;
 use shared::probe::{Check, ExpectedStatus, Method, Policy};
 use shared::problem::{FieldError, Problem};
@@ -20,10 +19,6 @@ pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Fields {
-    cloud_id: Option<String>,
-    account_id: Option<String>,
-    trigger_url: Option<String>,
-    callback_url: Option<String>,
     handoff: Option<String>,
     name: Option<String>,
     url: Option<String>,
@@ -59,10 +54,6 @@ impl Fields {
         let mut fields = Self::default();
         for (name, value) in url::form_urlencoded::parse(body) {
             let field = match name.as_ref() {
-                "cloudId" => &mut fields.cloud_id,
-                "accountId" => &mut fields.account_id,
-                "triggerUrl" => &mut fields.trigger_url,
-                "callbackUrl" => &mut fields.callback_url,
                 "handoff" => &mut fields.handoff,
                 "name" => &mut fields.name,
                 "url" => &mut fields.url,
@@ -86,26 +77,15 @@ impl Fields {
         Ok(fields)
     }
 
-    /// The hand-off's part.
-    pub(crate) fn handoff_params(&self) -> HandoffParams {
-        HandoffParams {
-            cloud_id: self.cloud_id.clone(),
-            account_id: self.account_id.clone(),
-            trigger_url: self.trigger_url.clone(),
-            callback_url: self.callback_url.clone(),
-            handoff: self.handoff.clone(),
-        }
+    /// The hand-off's compact JWS.
+    pub(crate) fn handoff(&self) -> Option<&str> {
+        self.handoff.as_deref()
     }
 
-    /// Everything as it came, for the page that is shown again.
+    /// What was typed, as it came, for the page that is shown again.
     pub(crate) fn form_input(&self) -> FormInput {
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
         FormInput {
-            cloud_id: text(&self.cloud_id),
-            account_id: text(&self.account_id),
-            trigger_url: text(&self.trigger_url),
-            callback_url: text(&self.callback_url),
-            handoff: text(&self.handoff),
             name: text(&self.name),
             url: text(&self.url),
             method: text(&self.method),
@@ -172,25 +152,25 @@ impl Fields {
     }
 }
 
-/// The hand-off of a body that is to hold nothing else. Unknown members and fields are treated as in [`Fields`].
-pub(crate) fn read_handoff(headers: &HeaderMap, body: &[u8]) -> Result<HandoffParams, Problem> {
-    read(headers, body, |body| {
-        let mut params = HandoffParams::default();
+/// A body that holds a hand-off and nothing else.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct HandoffBody {
+    handoff: Option<String>,
+}
+
+/// The hand-off of such a body. Unknown members and fields are treated as in [`Fields`].
+pub(crate) fn read_handoff(headers: &HeaderMap, body: &[u8]) -> Result<Option<String>, Problem> {
+    let read = read(headers, body, |body| {
+        let mut handoff = None;
         for (name, value) in url::form_urlencoded::parse(body) {
-            let field = match name.as_ref() {
-                "cloudId" => &mut params.cloud_id,
-                "accountId" => &mut params.account_id,
-                "triggerUrl" => &mut params.trigger_url,
-                "callbackUrl" => &mut params.callback_url,
-                "handoff" => &mut params.handoff,
-                _ => continue,
-            };
-            if field.replace(value.into_owned()).is_some() {
+            if name == "handoff" && handoff.replace(value.into_owned()).is_some() {
                 return Err(twice(&name));
             }
         }
-        Ok(params)
-    })
+        Ok(HandoffBody { handoff })
+    });
+    read.map(|body| body.handoff)
 }
 
 /// A body within its bound, by its content type.

@@ -15,9 +15,6 @@ use shared::{aws, gateway};
 async fn main() -> Result<(), Error> {
     telemetry::init(&LogConfig::from_env());
     let config = AddServiceConfig::from_env().inspect_err(cannot_start)?;
-    if config.handoffs.is_open() {
-        tracing::warn!("open mode: ForgeAppPublicKey is not set, hand-offs are not verified");
-    }
     let aws = aws::settings().await;
     let kms = aws_sdk_kms::Client::new(&aws);
     let add_service = AddService {

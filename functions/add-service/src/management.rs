@@ -39,13 +39,13 @@ pub(crate) async fn change(
     clock: &impl Clock,
     management: &Management,
 ) -> Result<(), NotChanged> {
-    let Management { handoff, binding, service_id, change, .. } = management;
+    let Management { handoff, service_id, change, .. } = management;
     let tenant_id = handoff.tenant_id();
     let wanted =
         Bound { tenant_id: tenant_id.clone(), service_id: service_id.clone(), change: Some(*change) };
     for _ in 0..ROUNDS {
         let now = clock.now();
-        match store.bound_to(&binding.id, now).await? {
+        match store.bound_to(&handoff.binding.id, now).await? {
             Some(bound) if bound == wanted => return Ok(()),
             Some(_) => return Err(NotChanged::Handoff("used for something else")),
             None if handoff.is_late(now) => return Err(NotChanged::Handoff("expired")),
@@ -67,7 +67,7 @@ pub(crate) async fn change(
             change: *change,
             owner: &handoff.owner,
             counts: counts.map(|found| (found.service_count, without(found))),
-            binding,
+            binding: &handoff.binding,
         };
         if store.amend(&amendment).await? == Amended::Yes {
             return Ok(());

@@ -91,20 +91,17 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             // Both were stored together. A page that is loaded again must not bring back what its owner has removed.
             return Err(NotAdded::Handoff("used for a service that was removed"));
         }
-        let active = mine.is_some_and(is_accepted);
-        // In open mode nobody has vouched for the request yet: no request goes to the endpoint before Forge accepts.
-        let check_first = handoff.binding.is_some() && !active;
-        let ids = (&tenant_id, &service_id);
-        let first = if check_first { Some(self.allowed_check(ids, &wanted).await?) } else { None };
+        let first = if mine.is_some_and(is_accepted) {
+            None
+        } else {
+            Some(self.first_check((&tenant_id, &service_id), &wanted.check).await?)
+        };
 
         let mut entered = self.enter(handoff, &tenant_id, &service_id, &wanted, found).await?;
         if entered.service.first.is_none() {
             entered.service.first.clone_from(&first);
         }
         self.introduce(handoff, &entered).await?;
-        if first.is_none() && entered.service.activity == Activity::Pending {
-            entered.service.first = Some(self.first_check(ids, &entered.service.check).await);
-        }
         let others =
             if entered.tenant.status == TenantStatus::Suspended { entered.others.as_slice() } else { &[] };
         let now = whole_seconds(self.clock.now());
@@ -123,10 +120,9 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         tenant: &TenantId,
         service: &ServiceId,
     ) -> Result<bool, NotAdded> {
-        let Some(binding) = &handoff.binding else { return Ok(false) };
         let now = self.clock.now();
         let registration = Bound { tenant_id: tenant.clone(), service_id: service.clone(), change: None };
-        match self.store.bound_to(&binding.id, now).await? {
+        match self.store.bound_to(&handoff.binding.id, now).await? {
             Some(bound) if bound == registration => Ok(true),
             Some(_) => Err(NotAdded::Handoff("used for another service")),
             None if handoff.is_late(now) => Err(NotAdded::Handoff("expired")),
@@ -134,7 +130,12 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         }
     }
 
-    async fn first_check(&self, (tenant, service): (&TenantId, &ServiceId), check: &Check) -> Observation {
+    /// The check before anything is stored, which decides whether the endpoint may be probed at all.
+    async fn first_check(
+        &self,
+        (tenant, service): (&TenantId, &ServiceId),
+        check: &Check,
+    ) -> Result<Observation, NotAdded> {
         let first = self.probe.probe(check, &TenantQuota::default(), AttemptKind::First).await;
         match first.failure {
             None => {}
@@ -156,19 +157,9 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
                 "service is not alive"
             ),
         }
-        first
-    }
-
-    /// The check before anything is stored, which decides whether the endpoint may be probed at all.
-    async fn allowed_check(
-        &self,
-        ids: (&TenantId, &ServiceId),
-        wanted: &Wanted,
-    ) -> Result<Observation, NotAdded> {
-        let first = self.first_check(ids, &wanted.check).await;
         // Why a name is blocked or unreachable is known to the resolver; a person who typed it should be told.
         if matches!(first.failure, Some(Failure::Blocked | Failure::Connect)) {
-            self.probe.explain(&wanted.check.url).await.map_err(NotAdded::Target)?;
+            self.probe.explain(&check.url).await.map_err(NotAdded::Target)?;
         }
         if first.failure == Some(Failure::Blocked) {
             return Err(NotAdded::Target(Refusal::Address));
@@ -220,7 +211,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
                 new_count,
                 pending: (service.activity == Activity::Pending).then_some(&service),
                 service_id,
-                binding: handoff.binding.as_ref(),
+                binding: &handoff.binding,
             };
             match self.store.enter(&entry, now).await? {
                 Entered::Yes => return Ok(EnteredService { tenant, service, others, state }),
@@ -277,7 +268,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             tenant_id: &tenant_id,
             sent_at: now,
             jwk: tenant.key.public.jwk(),
-            handoff: handoff.token.as_deref(),
+            handoff: &handoff.token,
             service: RegisteredService {
                 id: &service.id,
                 name: &service.name,

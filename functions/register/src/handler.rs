@@ -10,7 +10,7 @@ use lambda_http::http::Method;
 use lambda_http::{Body, Request, RequestExt as _, Response};
 use shared::clock::Clock;
 use shared::gateway::request_id;
-use shared::handoff::{Handoff, HandoffError, HandoffParams, HandoffRule, Purpose};
+use shared::handoff::{Handoff, HandoffError, HandoffRule, Purpose};
 use shared::key::{Jwks, KeyError, Sign};
 use shared::page::{self, FormInput};
 use shared::problem::Problem;
@@ -21,9 +21,6 @@ use shared::telemetry::Chain;
 const JWKS_CACHE: &str = "public, max-age=300";
 /// The stylesheet changes only with a deployment.
 const STYLE_CACHE: &str = "public, max-age=3600";
-
-/// The parameters of a link from Jira.
-const FIELDS: [&str; 5] = ["cloudId", "accountId", "triggerUrl", "callbackUrl", "handoff"];
 
 /// Answers the four routes.
 pub struct Register<K, C> {
@@ -52,29 +49,18 @@ impl<K: Sign, C: Clock> Register<K, C> {
 
     fn register(&self, request: &Request, format: Format) -> Response<Body> {
         let now = self.clock.now();
-        let read = parameters(request).and_then(|params| {
+        let read = token(request).and_then(|token| {
             // A late hand-off only resumes what it is bound to, and that is a form that was sent before.
-            let handoff = timely(self.handoffs.read(&params, now)?, now)?;
-            Ok((params, handoff))
+            timely(self.handoffs.read(token.as_deref(), now)?, now)
         });
         match read {
-            Ok((params, handoff)) => {
-                let linked = handoff.callback_url.as_ref();
-                let input = FormInput {
-                    cloud_id: handoff.cloud_id.to_string(),
-                    account_id: handoff.owner.to_string(),
-                    trigger_url: handoff.trigger_url.as_str().to_owned(),
-                    // One that may not be linked may not fill the page either.
-                    callback_url: linked.and(params.callback_url).unwrap_or_default(),
-                    handoff: handoff.token.clone().unwrap_or_default(),
-                    ..FormInput::default()
-                };
+            Ok(handoff) => {
                 tracing::info!(
                     request.id = request_id(request),
                     tenant.id = %handoff.tenant_id(),
                     "registration page shown"
                 );
-                response::html(200, page::register(&input, &handoff, None))
+                response::html(200, page::register(&FormInput::default(), &handoff, None))
             }
             Err(error) => refuse(request, format, &error, Purpose::Register),
         }
@@ -82,8 +68,8 @@ impl<K: Sign, C: Clock> Register<K, C> {
 
     fn manage(&self, request: &Request, format: Format) -> Response<Body> {
         let now = self.clock.now();
-        let read = parameters(request).and_then(|params| {
-            let management = self.handoffs.read_management(&params, now)?;
+        let read = token(request).and_then(|token| {
+            let management = self.handoffs.read_management(token.as_deref(), now)?;
             timely(management.handoff.clone(), now)?;
             Ok(management)
         });
@@ -128,17 +114,14 @@ impl<K: Sign, C: Clock> Register<K, C> {
     }
 }
 
-/// The link's parameters. What is there twice is not of its form: which of the two somebody else looked at could differ.
-fn parameters(request: &Request) -> Result<HandoffParams, HandoffError> {
+/// The link's hand-off. Anything else in a link is ignored.
+fn token(request: &Request) -> Result<Option<String>, HandoffError> {
     let query = request.query_string_parameters();
-    let twice = FIELDS.into_iter().filter(|name| query.all(name).is_some_and(|values| values.len() > 1));
-    let twice: Vec<_> = twice.collect();
-    if !twice.is_empty() {
-        return Err(HandoffError::Malformed(twice));
+    match query.all("handoff").as_deref() {
+        None => Ok(None),
+        Some([token]) => Ok(Some((*token).to_owned())),
+        Some(_) => Err(HandoffError::Repeated),
     }
-    let [cloud_id, account_id, trigger_url, callback_url, handoff] =
-        FIELDS.map(|name| query.first(name).map(ToOwned::to_owned));
-    Ok(HandoffParams { cloud_id, account_id, trigger_url, callback_url, handoff })
 }
 
 fn timely(handoff: Handoff, now: Timestamp) -> Result<Handoff, HandoffError> {

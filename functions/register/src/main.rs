@@ -13,9 +13,6 @@ use shared::{aws, gateway};
 async fn main() -> Result<(), Error> {
     telemetry::init(&LogConfig::from_env());
     let config = RegisterConfig::from_env().inspect_err(cannot_start)?;
-    if config.handoffs.is_open() {
-        tracing::warn!("open mode: ForgeAppPublicKey is not set, hand-offs are not verified");
-    }
     let kms = Kms::new(&aws::settings().await);
     let register = Register {
         handoffs: config.handoffs,

@@ -108,7 +108,7 @@ def test_a_second_stage_with_its_own_domain_stands_beside_the_first(stack: Stack
     """The stage `prod` of samconfig.toml, as it is, with the four parameters that no other test sets."""
     certificate = stack.aws.client("acm").request_certificate(DomainName="health.example.com")["CertificateArn"]
     own = {"DomainName": "health.example.com", "CertificateArn": certificate, "AlarmAddress": "operator@example.com"}
-    own["CreateDashboard"] = "false"
+    own |= {"CreateDashboard": "false", "ForgeAppPublicKey": stack.site.public_keys()}
     dashboards = stack.aws.client("cloudwatch").list_dashboards()["DashboardEntries"]
     assert len(dashboards) == 1 and dashboards[0]["DashboardName"] in stack.outputs["DashboardUrl"]
     services = stack.statuses()

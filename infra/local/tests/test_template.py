@@ -242,6 +242,17 @@ def test_keys_live_for_ninety_days_unless_asked_otherwise():
     assert variables["KEY_LIFETIME_DAYS"] == {"Ref": "KeyLifetimeDays"}
 
 
+def test_the_forge_apps_key_is_the_one_parameter_that_has_to_be_given():
+    parameters = load_template()["Parameters"]
+    assert [name for name, parameter in parameters.items() if "Default" not in parameter] == ["ForgeAppPublicKey"]
+    key = parameters["ForgeAppPublicKey"]
+    one = '{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"a","alg":"EdDSA","use":"sig"}'
+    for good in (f'{{"keys":[{one}]}}', f'{{"keys":[{one},{one}]}}', f'{{ "keys" : [ {one} ] }}\n'):
+        assert re.fullmatch(key["AllowedPattern"], good) and len(good) <= key["MaxLength"], good
+    for bad in ("", " ", "{}", '{"keys":[]}', '{"keys":', one, f"[{one}]"):
+        assert not re.fullmatch(key["AllowedPattern"], bad), bad
+
+
 def test_no_log_level_hides_the_metrics():
     # Lambda takes a line without a level, as metrics are, for INFO.
     assert load_template()["Parameters"]["LogLevel"]["AllowedValues"] == ["TRACE", "DEBUG", "INFO"]

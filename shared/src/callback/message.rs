@@ -28,8 +28,7 @@ pub struct Register<'a> {
     /// The tenant's public key.
     pub jwk: Jwk,
     /// The Forge app's own hand-off as received.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub handoff: Option<&'a str>,
+    pub handoff: &'a str,
     /// The added service.
     pub service: RegisteredService<'a>,
 }

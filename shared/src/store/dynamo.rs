@@ -402,19 +402,18 @@ impl DynamoStore {
     }
 
     /// A registration may be carried out again under the same hand-off, until Forge has accepted it.
-    fn registration_binding(&self, entry: &Entry<'_>) -> Result<Option<TransactWriteItem>, StoreError> {
-        let Some(binding) = entry.binding else { return Ok(None) };
+    fn registration_binding(&self, entry: &Entry<'_>) -> Result<TransactWriteItem, StoreError> {
         let bound =
             Bound { tenant_id: entry.tenant.id(), service_id: entry.service_id.clone(), change: None };
         let same = "attribute_not_exists(pk) OR \
                     (tenantId = :tenant AND serviceId = :service AND attribute_not_exists(#c))";
-        let mut put = self.handoff_write(binding, bound, same)?;
+        let mut put = self.handoff_write(entry.binding, bound, same)?;
         put.expression_attribute_names = Some(HashMap::from([("#c".to_owned(), "change".to_owned())]));
         put.expression_attribute_values = Some(HashMap::from([
             (":tenant".to_owned(), text(entry.tenant.id())),
             (":service".to_owned(), text(entry.service_id.clone())),
         ]));
-        Ok(Some(TransactWriteItem::builder().put(put).build()))
+        Ok(TransactWriteItem::builder().put(put).build())
     }
 
     /// What a change does to the service itself, which must be its owner's and accepted by Forge.
@@ -483,7 +482,7 @@ impl Registrations for DynamoStore {
             writes.push(self.service_write(&tenant_id, service, now)?);
         }
         let handoff_at = writes.len();
-        writes.extend(self.registration_binding(entry)?);
+        writes.push(self.registration_binding(entry)?);
         match self.transact(writes).await? {
             Ok(()) => Ok(Entered::Yes),
             Err(codes) if codes.get(handoff_at).is_some_and(|code| code == "ConditionalCheckFailed") => {

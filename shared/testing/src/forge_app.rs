@@ -135,14 +135,8 @@ impl ForgeApp {
     #[must_use]
     pub fn handoff_rule(&self) -> HandoffRule {
         let key = self.key.public_key().expect("a usable key");
-        HandoffRule { keys: vec![(key.kid(), key)], ..Self::open_rule() }
-    }
-
-    /// Rules of a deployment in open mode, on loopback.
-    #[must_use]
-    pub fn open_rule() -> HandoffRule {
         HandoffRule {
-            keys: Vec::new(),
+            keys: vec![(key.kid(), key)],
             audience: BACKEND_URL.to_owned(),
             triggers: TriggerRule { hosts: Vec::new(), allow_loopback: true },
             callbacks: CallbackRule::default(),
@@ -412,14 +406,11 @@ fn verify(
     }
     if register {
         // The app compares the service's owner with the hand-off that it signed itself.
-        let handoff = message["handoff"]
-            .as_str()
-            .map(|token| token::verify::<Value>(token, HANDOFF_TYPE, &inbox.own_keys));
-        if let Some(handoff) = handoff {
-            let handoff = handoff.map_err(|error| error.to_string())?;
-            if handoff["accountId"] != message["service"]["owner"] {
-                return Err("service.owner is not the hand-off's".into());
-            }
+        let token = message["handoff"].as_str().ok_or("no hand-off")?;
+        let handoff: Value =
+            token::verify(token, HANDOFF_TYPE, &inbox.own_keys).map_err(|error| error.to_string())?;
+        if handoff["accountId"] != message["service"]["owner"] {
+            return Err("service.owner is not the hand-off's".into());
         }
         let jwk: Jwk = serde_json::from_value(message["jwk"].clone()).map_err(|error| error.to_string())?;
         let key = PublicKey::from_jwk(&jwk).map_err(|error| error.to_string())?;

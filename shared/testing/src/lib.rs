@@ -9,5 +9,6 @@ pub mod failing;
 pub mod forge_app;
 pub mod log;
 pub mod names;
+pub mod stored;
 pub mod target;
 pub mod time;

@@ -4,24 +4,22 @@ use data_encoding::BASE64;
 use lambda_http::{Request, Response};
 use serde_json::{Value, json};
 use shared::clock::Clock as _;
-use shared::config::ServiceLimits;
 use shared::store::Registrations as _;
-use shared_testing::forge_app::ForgeApp;
 
 use crate::world::{Deployed, FORM, JSON, World, changed, document, json_request, text};
 
-/// A deployment in open mode that takes the world's endpoints and triggers.
+/// A deployment, and a good wish that nobody has sent yet.
 struct Edge {
     world: World,
     function: Deployed,
+    good: Value,
 }
 
 impl Edge {
     async fn start() -> Self {
         let world = World::start().await;
-        let limits = ServiceLimits { per_tenant: 50, per_owner: 10 };
-        let function = world.function_with(ForgeApp::open_rule(), limits);
-        Self { world, function }
+        let (function, good) = (world.function(), world.wish("a").await);
+        Self { world, function, good }
     }
 
     async fn refuses(&self, what: &str, request: Request, status: u16) -> Response<lambda_http::Body> {
@@ -36,7 +34,7 @@ impl Edge {
 
     /// A good wish with one field replaced.
     fn wish(&self, field: &str, value: impl Into<Value>) -> Value {
-        let mut wish = self.world.open_wish("a");
+        let mut wish = self.good.clone();
         wish[field] = value.into();
         wish
     }
@@ -133,27 +131,20 @@ async fn only_two_content_types_are_read() {
 #[tokio::test]
 async fn a_field_of_another_kind_or_beyond_its_bound_is_refused() {
     let edge = Edge::start().await;
-    for field in ["cloudId", "accountId", "triggerUrl", "callbackUrl", "handoff", "name", "url", "method"] {
+    for field in ["handoff", "name", "url", "method", "cloudId", "accountId", "triggerUrl", "callbackUrl"] {
         for value in [json!(1), json!(true), json!([]), json!({}), json!(["a"]), json!({ "a": "b" })] {
             let what = format!("{field}: {value}");
             edge.refuses(&what, json_request(&edge.wish(field, value)), 400).await;
         }
     }
     for (field, value, status) in [
-        ("cloudId", json!("11111111-2222-4333-8444-55555555555A"), 400),
-        ("cloudId", json!("1".repeat(60_000)), 400),
-        ("cloudId", json!("11111111-2222-4333-8444-55555555555\u{0}"), 400),
-        ("accountId", json!(""), 400),
-        ("accountId", json!("a".repeat(129)), 400),
-        ("accountId", json!("a\u{0}"), 400),
-        ("accountId", json!("TENANT#a"), 400),
-        ("triggerUrl", json!(""), 400),
-        ("triggerUrl", json!(format!("http://127.0.0.1:1/x1/{}", "a".repeat(257))), 403),
-        ("triggerUrl", json!("http://127.0.0.1:99999/x1/a"), 403),
-        ("triggerUrl", json!("http://127.0.0.1:80/x1/a\u{0}"), 403),
-        ("triggerUrl", json!("http://127.0.0.1:80/x1/a\r\nHost: b"), 403),
-        ("handoff", json!("a".repeat(8193)), 400),
-        ("handoff", json!("é"), 400),
+        ("cloudId", json!("11111111-2222-4333-8444-555555555555"), 400),
+        ("handoff", json!(null), 400),
+        ("handoff", json!(""), 400),
+        ("handoff", json!("a".repeat(8193)), 401),
+        ("handoff", json!("a".repeat(60_000)), 401),
+        ("handoff", json!("é"), 401),
+        ("handoff", json!("a.b.c\u{0}"), 401),
         ("name", json!("a\u{0}b"), 400),
         ("name", json!("a\u{202e}b"), 400),
         ("name", json!("店".repeat(81)), 400),
@@ -184,18 +175,7 @@ async fn a_field_of_another_kind_or_beyond_its_bound_is_refused() {
 #[tokio::test]
 async fn a_field_is_there_once_in_every_spelling_of_its_name() {
     let edge = Edge::start().await;
-    for field in [
-        "cloudId",
-        "accountId",
-        "triggerUrl",
-        "callbackUrl",
-        "handoff",
-        "name",
-        "url",
-        "method",
-        "expectedStatus",
-        "timeoutMs",
-    ] {
+    for field in ["handoff", "name", "url", "method", "expectedStatus", "timeoutMs"] {
         let json =
             format!(r#"{{"{field}":"a","\u{:04x}{}":"a"}}"#, u32::from(field.as_bytes()[0]), &field[1..]);
         edge.refuses(field, bytes_request("application/json", json.as_bytes()), 400).await;
@@ -209,7 +189,7 @@ async fn a_field_is_there_once_in_every_spelling_of_its_name() {
 #[tokio::test]
 async fn every_beginning_of_a_good_request_is_refused() {
     let edge = Edge::start().await;
-    let json = edge.world.open_wish("a").to_string();
+    let json = edge.good.to_string();
     for end in 0..json.len() {
         edge.refuses(&json[..end], bytes_request("application/json", &json.as_bytes()[..end]), 400).await;
     }
@@ -254,9 +234,7 @@ async fn other_methods_paths_and_queries_change_nothing() {
     }
     // Fields are read from the body alone.
     let fields = url::form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(
-            edge.world.open_wish("a").as_object().unwrap().iter().map(|(k, v)| (k, v.as_str().unwrap())),
-        )
+        .extend_pairs(edge.good.as_object().unwrap().iter().map(|(k, v)| (k, v.as_str().unwrap())))
         .finish();
     for query in [fields, "<\"\u{1}>".repeat(100), "a".repeat(1 << 20)] {
         let request = changed(JSON, |event| {

@@ -92,13 +92,13 @@ async fn another_person_who_adds_the_same_url_speaks_for_himself() {
 #[tokio::test]
 async fn what_forge_did_not_accept_counts_against_the_site_and_not_the_person() {
     let world = World::start().await;
-    let function = world.function_with(ForgeApp::open_rule(), LIMITS);
+    let function = world.function_within(LIMITS);
     world.app.answer_always(Reply::Code(403, "HANDOFF_INVALID"));
     for (path, status) in [("a", 403), ("b", 403), ("c", 403), ("d", 409)] {
-        assert_eq!(send(&function, &world.open_wish(path)).await.status(), status, "{path}");
+        assert_eq!(send(&function, &world.wish(path).await).await.status(), status, "{path}");
     }
     world.app.answer_always(ACCEPTED);
-    assert_eq!(send(&function, &world.open_wish("a")).await.status(), 201, "what waits can be finished");
+    assert_eq!(send(&function, &world.wish("a").await).await.status(), 201, "what waits can be finished");
 }
 
 #[tokio::test]
@@ -209,12 +209,7 @@ async fn an_expired_handoff_resumes_but_begins_nothing() {
 #[tokio::test]
 async fn limits_hold_per_person_and_per_site() {
     let world = World::start().await;
-    let function = world.function_with(ForgeApp::open_rule(), LIMITS);
-    let wish = |path: &str, owner: &str| {
-        let mut wish = world.open_wish(path);
-        wish["accountId"] = json!(owner);
-        wish
-    };
+    let function = world.function_within(LIMITS);
     for (path, owner, status) in [
         ("a", "one", 201),
         ("b", "one", 201),
@@ -223,21 +218,40 @@ async fn limits_hold_per_person_and_per_site() {
         ("d", "two", 409),
         ("a", "one", 200),
     ] {
-        let response = send(&function, &wish(path, owner)).await;
+        let response = send(&function, &world.wish_of(owner, path).await).await;
         assert_eq!(response.status(), status, "{path} of {owner}: {}", text(&response));
     }
 }
 
 #[tokio::test]
-async fn in_open_mode_nothing_is_asked_of_the_endpoint_before_forge_accepts() {
+async fn without_a_signed_handoff_nothing_is_asked_of_anybody() {
     let world = World::start().await;
-    let function = world.function_with(ForgeApp::open_rule(), LIMITS);
-    world.app.answer_next(vec![Reply::Code(403, "HANDOFF_INVALID")]);
-    assert_eq!(send(&function, &world.open_wish("a")).await.status(), 403);
-    assert_eq!(world.target.asked(), 0);
-    let answer = document(&send(&function, &world.open_wish("a")).await);
-    assert_eq!((world.target.asked(), answer["service"]["status"].clone()), (1, json!("ALIVE")));
-    assert_eq!(world.app.received("REGISTER")[1].body["service"]["status"], "UNKNOWN");
+    let function = world.function();
+    let plain = json!({
+        "cloudId": world.app.cloud_id, "accountId": "owner-1", "triggerUrl": world.app.trigger_url,
+        "name": "Service", "url": world.target.url("a")
+    });
+    let mut forged = world.wish("a").await;
+    forged["handoff"] = json!(format!("{}A", forged["handoff"].as_str().unwrap()));
+    let mut missing = world.wish("a").await;
+    missing.as_object_mut().unwrap().remove("handoff");
+    let mut beside = world.wish("a").await;
+    beside["accountId"] = json!("owner-1");
+    for (wish, status, code) in [
+        (plain, 400, "INVALID_INPUT"),
+        (beside, 400, "INVALID_INPUT"),
+        (missing, 400, "HANDOFF_MISSING"),
+        (forged, 401, "HANDOFF_INVALID"),
+    ] {
+        let response = send(&function, &wish).await;
+        assert_eq!(
+            (response.status().as_u16(), document(&response)["code"].clone()),
+            (status, json!(code)),
+            "{wish}"
+        );
+    }
+    assert_eq!((world.target.asked(), world.app.callbacks().len()), (0, 0));
+    assert!(stored(&world).await.is_none());
 }
 
 #[tokio::test]
@@ -283,14 +297,16 @@ async fn a_trigger_that_hangs_gets_an_answer_of_ours() {
 #[tokio::test]
 async fn a_stranger_with_a_trigger_of_his_own_touches_nothing_of_the_site() {
     let world = World::start().await;
-    let function = world.function_with(ForgeApp::open_rule(), LIMITS);
-    assert_eq!(send(&function, &world.open_wish("a")).await.status(), 201);
+    let function = world.function_within(LIMITS);
+    assert_eq!(send(&function, &world.wish("a").await).await.status(), 201);
     let before = stored(&world).await;
 
     let key = shared::key::Sign::public_key(&world.aws.deployment_key()).await.unwrap();
     let stranger = ForgeApp::start(&key).await;
-    let mut wish = world.open_wish("b");
-    wish["triggerUrl"] = json!(stranger.trigger_url);
+    // The same app, and the victim's site in the claims: only the trigger is another one.
+    let claims = json!({ "cloudId": world.app.cloud_id, "triggerUrl": stranger.trigger_url });
+    let mut wish = world.wish("b").await;
+    wish["handoff"] = json!(world.app.handoff_with(claims, world.clock.now()).await);
     assert_eq!(send(&function, &wish).await.status(), 201);
     assert_eq!(stored(&world).await, before);
     assert_eq!(world.app.received("REGISTER").len(), 1);

@@ -44,7 +44,12 @@ impl World {
 
     /// A deployment that knows the app's key.
     pub(crate) fn function(&self) -> Deployed {
-        self.function_with(self.app.handoff_rule(), ServiceLimits { per_tenant: 50, per_owner: 10 })
+        self.function_within(ServiceLimits { per_tenant: 50, per_owner: 10 })
+    }
+
+    /// The same with other limits.
+    pub(crate) fn function_within(&self, limits: ServiceLimits) -> Deployed {
+        self.function_with(self.app.handoff_rule(), limits)
     }
 
     pub(crate) fn function_with(&self, handoffs: HandoffRule, limits: ServiceLimits) -> Deployed {
@@ -67,16 +72,13 @@ impl World {
 
     /// A JSON request with a fresh hand-off for the endpoint's `path`.
     pub(crate) async fn wish(&self, path: &str) -> Value {
-        let handoff = self.app.handoff(self.clock.now()).await;
-        json!({ "handoff": handoff, "name": format!("Service {path}"), "url": self.target.url(path) })
+        self.wish_of("owner-1", path).await
     }
 
-    /// Plain parameters, for open mode.
-    pub(crate) fn open_wish(&self, path: &str) -> Value {
-        json!({
-            "cloudId": self.app.cloud_id, "accountId": "owner-1", "triggerUrl": self.app.trigger_url,
-            "name": "Service", "url": self.target.url(path)
-        })
+    /// The same of another person.
+    pub(crate) async fn wish_of(&self, owner: &str, path: &str) -> Value {
+        let handoff = self.app.handoff_of(owner, self.clock.now()).await;
+        json!({ "handoff": handoff, "name": format!("Service {path}"), "url": self.target.url(path) })
     }
 }
 

@@ -187,9 +187,6 @@ async fn changes(world: &World, log: &mut Log) {
     let line = with(refused(401, "HANDOFF_INVALID"), &json!({ "request.id": "ID0123456789" }));
     send(log, &function, request(&forged), 401, &[line]).await;
 
-    let open = world.function_with(ForgeApp::open_rule(), LIMITS);
-    send(log, &open, request(&forged), 403, &[refused(403, "OPEN_MODE")]).await;
-
     let store = shared::store::dynamo::DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
     let broken = AddService { store, ..world.function_with(world.app.handoff_rule(), LIMITS) };
     let handoff = world.app.management("remove", service, now).await;
@@ -200,20 +197,13 @@ async fn changes(world: &World, log: &mut Log) {
 async fn blocked_targets(world: &World, log: &mut Log) {
     // The policy of the form lets loopback through, the probe's does not: what a name that resolves to a forbidden
     // address looks like.
-    let strict =
-        || HttpProbe::new(Policy::public(vec![], vec![]), Limits::default(), world.clock.clone()).unwrap();
     let blocked = json!({ "level": "WARN", "message": "target blocked", "probe.outcome": "blocked" });
     let mut function = world.function_with(world.app.handoff_rule(), LIMITS);
-    function.probe = strict();
+    function.probe =
+        HttpProbe::new(Policy::public(vec![], vec![]), Limits::default(), world.clock.clone()).unwrap();
     let wish = world.wish("secret-path-5").await;
     let refused = not_registered(403, "TARGET_NOT_ALLOWED");
-    send(log, &function, json_request(&wish), 403, &[blocked.clone(), refused]).await;
-
-    // In open mode nothing is asked before the app has accepted: the service is there, and never alive.
-    let mut open = world.function_with(ForgeApp::open_rule(), LIMITS);
-    open.probe = strict();
-    let added = json!({ "level": "INFO", "message": "service registered", "http.status": 201 });
-    send(log, &open, json_request(&world.open_wish("secret-path-6")), 201, &[blocked, added]).await;
+    send(log, &function, json_request(&wish), 403, &[blocked, refused]).await;
 }
 
 async fn failures_of_ours(world: &World, log: &mut Log) {

@@ -8,31 +8,20 @@ use serde_json::{Value, json};
 use shared::callback::Answer;
 use shared::callback::http::Deliver;
 use shared::clock::Clock as _;
-use shared::handoff::Binding;
-use shared::id::{HandoffId, Owner, ServiceId};
+use shared::id::ServiceId;
 use shared::probe::{AttemptKind, Check, Observation, Probe, TenantQuota};
 use shared::service::Change;
-use shared::store::{Amended, Amendment, Registrations as _};
 use shared::tenant::TriggerUrl;
 use shared_testing::forge_app::Reply;
+use shared_testing::stored;
 use tokio::sync::Notify;
 
 use crate::world::World;
 
 /// Changes a service as add-service does.
 pub(crate) async fn change(world: &World, service: &ServiceId, change: Change) {
-    let (store, now, tenant_id) = (world.aws.store(), world.clock.now(), world.app.tenant_id());
-    let found = store.find(&tenant_id, now).await.unwrap().unwrap();
-    let jti = data_encoding::HEXLOWER.encode(&shared::clock::random_nonce());
-    let amendment = Amendment {
-        tenant_id: &tenant_id,
-        service_id: service,
-        change,
-        owner: &Owner::parse("owner-1").unwrap(),
-        counts: Some((found.service_count, found.service_count - 1)),
-        binding: &Binding { id: HandoffId::derive("app", &jti), expires_at: now },
-    };
-    assert_eq!(store.amend(&amendment).await.unwrap(), Amended::Yes);
+    let (store, tenant_id) = (world.aws.store(), world.app.tenant_id());
+    stored::change(&store, &tenant_id, service, change, world.clock.now()).await;
 }
 
 /// Of the last update: the services' statuses, and the changes.

@@ -20,11 +20,12 @@ use shared::metrics::Metrics;
 use shared::probe::{Check, HttpProbe, Limits, Policy};
 use shared::service::{Service, ServiceName, Thresholds};
 use shared::store::dynamo::DynamoStore;
-use shared::store::{Checks as _, Committed, Entered, Entry, Registrations as _, Rotations as _, Watched};
+use shared::store::{Checks as _, Committed, Registrations as _, Rotations as _, Watched};
 use shared::tenant::{NextKey, Tenant, TenantStatus, TriggerRule};
 use shared::tick::Period;
 use shared_testing::aws::LocalAws;
 use shared_testing::forge_app::{BACKEND_URL, ForgeApp};
+use shared_testing::stored;
 use shared_testing::target::Target;
 use shared_testing::time::FixedClock;
 
@@ -146,7 +147,6 @@ impl World {
         let (store, now) = (self.aws.store(), self.clock.now());
         let tenant_id = app.tenant_id();
         let found = store.find(&tenant_id, now).await.unwrap();
-        let found_count = found.as_ref().map(|found| found.service_count);
         let tenant = match found {
             Some(found) => found.tenant,
             None => self.new_tenant(app).await,
@@ -155,16 +155,7 @@ impl World {
         let name = ServiceName::parse(url.rsplit('/').next().unwrap()).unwrap();
         let owner = Owner::parse("owner-1").unwrap();
         let service = Service { thresholds, ..Service::pending(&tenant_id, name, check, owner, now) };
-        let entry = Entry {
-            tenant: &tenant,
-            found_count,
-            new_count: found_count.unwrap_or_default() + 1,
-            pending: Some(&service),
-            service_id: &service.id,
-            binding: None,
-        };
-        assert_eq!(store.enter(&entry, now).await.unwrap(), Entered::Yes);
-        store.activate(&tenant, &service, &[], now).await.unwrap();
+        stored::register(&store, &tenant, &service, now).await;
         app.trust(&tenant.key.public);
         service.id
     }

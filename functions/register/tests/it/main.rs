@@ -19,6 +19,7 @@ use shared_testing::time::FixedClock;
 
 const PAGE: &str = include_str!("../../../../events/register/page.json");
 const INCOMPLETE: &str = include_str!("../../../../events/register/incomplete-link.json");
+const VECTORS: &str = include_str!("../../../../events/callback/vectors.json");
 const JWKS: &str = include_str!("../../../../events/register/jwks.json");
 
 fn request(event: &str, change: impl FnOnce(&mut Value)) -> Request {
@@ -27,9 +28,13 @@ fn request(event: &str, change: impl FnOnce(&mut Value)) -> Request {
     gateway::read(&event.to_string()).unwrap()
 }
 
-fn open_rule() -> HandoffRule {
+/// The rules of a deployment that knows the app of the vectors, which signed the sample events' hand-offs.
+fn rule() -> HandoffRule {
+    let vectors: Value = serde_json::from_str(VECTORS).unwrap();
+    let key = serde_json::from_value(vectors["handoffs"]["key"].clone()).unwrap();
+    let key = PublicKey::from_jwk(&key).unwrap();
     HandoffRule {
-        keys: Vec::new(),
+        keys: vec![(key.kid(), key)],
         audience: "https://backend.example".into(),
         triggers: TriggerRule::default(),
         callbacks: CallbackRule::default(),
@@ -47,15 +52,17 @@ fn text(response: &Response<Body>) -> String {
 
 #[tokio::test]
 async fn the_link_from_jira_shows_the_form() {
-    let response = function(open_rule()).await.handle(request(PAGE, |_| {})).await;
+    let response = function(rule()).await.handle(request(PAGE, |_| {})).await;
     let page = text(&response);
     assert_eq!(response.status(), 200, "{page}");
     assert!(
         page.contains(r#"action="addedMonitorService""#) && page.contains("shop.atlassian.net"),
         "{page}"
     );
-    assert!(page.contains(r#"name="cloudId" value="11111111-2222-4333-8444-555555555555""#), "{page}");
-    assert!(page.contains("open mode"), "{page}");
+    let link = request(PAGE, |_| {});
+    let handoff = link.uri().query().unwrap().strip_prefix("handoff=").unwrap();
+    assert!(page.contains(&format!(r#"<input type="hidden" name="handoff" value="{handoff}">"#)), "{page}");
+    assert_eq!(page.matches(r#"type="hidden""#).count(), 1, "{page}");
     for (header, value) in [
         ("cache-control", "no-store"),
         ("referrer-policy", "no-referrer"),
@@ -74,7 +81,7 @@ async fn the_link_from_jira_shows_the_form() {
 
 #[tokio::test]
 async fn an_incomplete_link_says_what_to_do() {
-    let response = function(open_rule()).await.handle(request(INCOMPLETE, |_| {})).await;
+    let response = function(rule()).await.handle(request(INCOMPLETE, |_| {})).await;
     assert_eq!(response.status(), 400);
     let page = text(&response);
     assert!(page.contains("This link is incomplete") && page.contains("Add service"), "{page}");
@@ -97,10 +104,19 @@ async fn a_signed_handoff_is_enough_and_nothing_else_will_do() {
     };
     let page = function.handle(ask(handoff.clone())).await;
     assert_eq!(page.status(), 200, "{}", text(&page));
-    assert!(text(&page).contains(app.cloud_id.as_str()) && !text(&page).contains("open mode"));
 
     assert_eq!(function.handle(ask(format!("{handoff}A"))).await.status(), 401);
-    assert_eq!(function.handle(request(PAGE, |_| {})).await.status(), 400, "plain parameters alone");
+    let foreign = function.handle(request(PAGE, |_| {})).await;
+    assert_eq!(foreign.status(), 401, "another app's");
+    for plain in [
+        format!("cloudId={}&accountId=owner-1&triggerUrl={}", app.cloud_id, app.trigger_url),
+        "handoff=".to_owned(),
+        String::new(),
+    ] {
+        let response = function.handle(request(PAGE, |event| event["rawQueryString"] = json!(plain))).await;
+        assert_eq!(response.status(), 400, "{plain}");
+        assert!(text(&response).contains("press “Add service” again"), "{}", text(&response));
+    }
     clock.advance(601);
     let late = function.handle(ask(handoff)).await;
     assert_eq!(late.status(), 401);
@@ -109,7 +125,7 @@ async fn a_signed_handoff_is_enough_and_nothing_else_will_do() {
 
 #[tokio::test]
 async fn the_key_set_is_the_deployment_keys_public_half() {
-    let function = function(open_rule()).await;
+    let function = function(rule()).await;
     let response = function.handle(request(JWKS, |_| {})).await;
     assert_eq!(
         (response.status().as_u16(), &response.headers()["cache-control"]),
@@ -124,7 +140,7 @@ async fn the_key_set_is_the_deployment_keys_public_half() {
 
 #[tokio::test]
 async fn the_stylesheet_is_served_and_nothing_else_is() {
-    let function = function(open_rule()).await;
+    let function = function(rule()).await;
     let at = |path: &str| request(JWKS, |event| event["rawPath"] = json!(path));
     let style = function.handle(at("/style.css")).await;
     assert_eq!(

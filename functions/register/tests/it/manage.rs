@@ -3,29 +3,18 @@
 use lambda_http::Request;
 use register::Register;
 use serde_json::{Value, json};
-use shared::handoff::HandoffRule;
+use shared::key::Sign as _;
 use shared::key::kms::DeploymentKey;
-use shared::key::{PublicKey, Sign as _};
-use shared::tenant::TriggerRule;
 use shared_testing::aws::LocalAws;
 use shared_testing::forge_app::{ForgeApp, management_claims};
 use shared_testing::time::FixedClock;
 
-use crate::{function, open_rule, request, text};
+use crate::{function, request, rule, text};
 
 const MANAGE: &str = include_str!("../../../../events/register/manage.json");
-const VECTORS: &str = include_str!("../../../../events/callback/vectors.json");
 
 fn link(query: &str) -> Request {
     request(MANAGE, |event| event["rawQueryString"] = json!(query))
-}
-
-/// A deployment that knows the app of the vectors, which signed the sample event's hand-off.
-async fn of_the_vectors() -> Register<DeploymentKey, FixedClock> {
-    let vectors: Value = serde_json::from_str(VECTORS).unwrap();
-    let key = serde_json::from_value(vectors["handoffs"]["key"].clone()).unwrap();
-    let key = PublicKey::from_jwk(&key).unwrap();
-    function(HandoffRule { keys: vec![(key.kid(), key)], ..open_rule() }).await
 }
 
 struct World {
@@ -60,7 +49,7 @@ impl World {
 
 #[tokio::test]
 async fn the_link_from_jira_shows_which_service_where_and_what_happens() {
-    let response = of_the_vectors().await.handle(request(MANAGE, |_| {})).await;
+    let response = function(rule()).await.handle(request(MANAGE, |_| {})).await;
     let page = text(&response);
     assert_eq!(response.status(), 200, "{page}");
     for shown in [
@@ -133,17 +122,5 @@ async fn a_link_that_is_over_forged_or_for_something_else_shows_no_button() {
     }
     // A link to manage is none to register either.
     let registration = request(MANAGE, |event| event["rawPath"] = json!("/register"));
-    assert_eq!(of_the_vectors().await.handle(registration).await.status(), 401);
-}
-
-#[tokio::test]
-async fn open_mode_says_that_it_takes_signed_handoffs_only() {
-    let response = function(HandoffRule { triggers: TriggerRule::default(), ..open_rule() })
-        .await
-        .handle(request(MANAGE, |_| {}))
-        .await;
-    let page = text(&response);
-    assert_eq!(response.status(), 403);
-    assert!(page.contains("This backend cannot change services") && page.contains("open mode"), "{page}");
-    assert!(!page.contains("<form"), "{page}");
+    assert_eq!(function(rule()).await.handle(registration).await.status(), 401);
 }

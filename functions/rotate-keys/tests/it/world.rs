@@ -9,10 +9,11 @@ use shared::key::kms::{DeploymentKey, WrappingKey};
 use shared::key::{KeyContext, MakeKey as _, TenantKey};
 use shared::probe::{Check, Policy};
 use shared::service::{Service, ServiceName};
+use shared::store::Rotations as _;
 use shared::store::dynamo::DynamoStore;
-use shared::store::{Entered, Entry, Registrations as _, Rotations as _};
 use shared::tenant::{Tenant, TenantStatus, TriggerRule};
 use shared_testing::aws::LocalAws;
+use shared_testing::stored;
 use shared_testing::time::FixedClock;
 
 pub(crate) type Deployed = RotateKeys<DynamoStore, DeploymentKey, WrappingKey, FixedClock>;
@@ -76,17 +77,7 @@ impl World {
         let url = Policy::public(vec![], vec![]).target("https://shop.example/").unwrap();
         let (name, owner) = (ServiceName::parse("Shop").unwrap(), Owner::parse("owner-1").unwrap());
         let service = Service::pending(&id, name, Check::get(url), owner, now);
-        let entry = Entry {
-            tenant: &tenant,
-            found_count: None,
-            new_count: 1,
-            pending: Some(&service),
-            service_id: &service.id,
-            binding: None,
-        };
-        let store = self.aws.store();
-        assert_eq!(store.enter(&entry, now).await.unwrap(), Entered::Yes);
-        store.activate(&tenant, &service, &[], now).await.unwrap();
+        stored::register(&self.aws.store(), &tenant, &service, now).await;
         id
     }
 
