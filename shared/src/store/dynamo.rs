@@ -4,24 +4,28 @@
 //! Expired items are filtered here, since DynamoDB deletes them up to days later.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::get_item::GetItemInput;
+use aws_sdk_dynamodb::operation::query::QueryInput;
+use aws_sdk_dynamodb::operation::query::builders::QueryInputBuilder;
+use aws_sdk_dynamodb::operation::transact_write_items::{TransactWriteItemsError, TransactWriteItemsInput};
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemInputBuilder;
+use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemInput};
 use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, Put, TransactWriteItem, Update};
 use data_encoding::BASE64URL_NOPAD;
 use jiff::Timestamp;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     Amended, Amendment, Bound, Checks, Committed, Deliveries, Entered, Entry, PENDING_FOR, Registered,
     Registrations, StoreError, TenantRange, Watched,
 };
+use crate::aws::BoundedClient;
 use crate::handoff::{Binding, RESUME_FOR};
 use crate::id::{CloudId, HandoffId, Owner, ServiceId, TenantId};
 use crate::key::{PublicKey, TenantKey, WrappedKey};
@@ -38,16 +42,14 @@ type Item = HashMap<String, AttributeValue>;
 /// The constant partition of the index.
 const ACTIVE: &str = "ACTIVE";
 
-/// Calls at once, each with a connection: of Lambda's 1,024 descriptors, 400 are for probes and 128 for callbacks. A call
-/// takes a few milliseconds, so this bounds only what piles up when the table is slow.
+/// Calls at once. A call takes a few milliseconds, so this bounds only what piles up when the table is slow.
 const CALLS_AT_ONCE: usize = 64;
 
 /// Tenants, services, states and hand-offs in DynamoDB.
 #[derive(Debug, Clone)]
 pub struct DynamoStore {
-    client: Client,
+    client: BoundedClient<Client>,
     table: String,
-    calls: Arc<Semaphore>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -170,12 +172,39 @@ impl DynamoStore {
     /// Uses the table of this name.
     #[must_use]
     pub fn new(client: Client, table: String) -> Self {
-        Self { client, table, calls: Arc::new(Semaphore::new(CALLS_AT_ONCE)) }
+        Self { client: BoundedClient::new(client, CALLS_AT_ONCE), table }
     }
 
-    /// The right to make one call, until it is dropped. The semaphore is never closed.
-    async fn call(&self) -> Option<SemaphorePermit<'_>> {
-        self.calls.acquire().await.ok()
+    async fn get(&self, key: Item, consistent: bool) -> Result<Option<Item>, StoreError> {
+        let get =
+            GetItemInput::builder().table_name(&self.table).set_key(Some(key)).consistent_read(consistent);
+        let answer = self.client.send(|db| async move { get.send_with(&db).await }).await;
+        Ok(answer.map_err(classify)?.item)
+    }
+
+    /// All items of a query, page by page.
+    async fn query(&self, query: QueryInputBuilder) -> Result<Vec<Item>, StoreError> {
+        let (mut items, mut start) = (Vec::new(), None);
+        loop {
+            let page = query.clone().table_name(&self.table).set_exclusive_start_key(start);
+            let answer = self.client.send(|db| async move { page.send_with(&db).await }).await;
+            let answer = answer.map_err(classify)?;
+            items.extend(answer.items.unwrap_or_default());
+            start = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if start.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+
+    /// An update of one item, if its condition holds.
+    async fn update(&self, update: UpdateItemInputBuilder) -> Result<Committed, StoreError> {
+        let update = update.table_name(&self.table);
+        match self.client.send(|db| async move { update.send_with(&db).await }).await {
+            Ok(_) => Ok(Committed::Yes),
+            Err(error) if is_failed_condition(&error) => Ok(Committed::Overtaken),
+            Err(error) => Err(classify(error)),
+        }
     }
 
     /// All items of a tenant that have not expired, by sort key.
@@ -185,20 +214,12 @@ impl DynamoStore {
         consistent: bool,
         now: Timestamp,
     ) -> Result<Partition, StoreError> {
-        let _call = self.call().await;
-        let mut items = HashMap::new();
-        let mut pages = self
-            .client
-            .query()
-            .table_name(&self.table)
+        let query = QueryInput::builder()
             .key_condition_expression("pk = :pk")
             .expression_attribute_values(":pk", text(tenant_pk(tenant)))
-            .consistent_read(consistent)
-            .into_paginator()
-            .items()
-            .send();
-        while let Some(item) = pages.next().await {
-            let item = item.map_err(classify)?;
+            .consistent_read(consistent);
+        let mut items = HashMap::new();
+        for item in self.query(query).await? {
             let sk = item.get("sk").and_then(|sk| sk.as_s().ok()).cloned().unwrap_or_default();
             if !has_expired(&item, now) {
                 items.insert(sk, item);
@@ -237,20 +258,14 @@ impl DynamoStore {
         condition: &str,
         values: Item,
     ) -> Result<(), StoreError> {
-        let _call = self.call().await;
         // Existence keeps a late answer from creating a STATE for a tenant that has been deleted. A condition that does
         // not hold is no failure: what was to be noted is out of date.
-        self.client
-            .update_item()
-            .table_name(&self.table)
+        let update = UpdateItemInput::builder()
             .set_key(Some(Self::key(tenant_pk(tenant), "STATE")))
             .update_expression(expression)
             .condition_expression(format!("attribute_exists(pk){condition}"))
-            .set_expression_attribute_values((!values.is_empty()).then_some(values))
-            .send()
-            .await
-            .map(drop)
-            .or_else(|error| if is_failed_condition(&error) { Ok(()) } else { Err(classify(error)) })
+            .set_expression_attribute_values((!values.is_empty()).then_some(values));
+        self.update(update).await.map(drop)
     }
 
     /// All or nothing; the inner error has a code per item. A conflict with another transaction says nothing about the
@@ -275,8 +290,8 @@ impl DynamoStore {
         &self,
         items: Vec<TransactWriteItem>,
     ) -> Result<Result<(), Vec<String>>, StoreError> {
-        let _call = self.call().await;
-        match self.client.transact_write_items().set_transact_items(Some(items)).send().await {
+        let transaction = TransactWriteItemsInput::builder().set_transact_items(Some(items));
+        match self.client.send(|db| async move { transaction.send_with(&db).await }).await {
             Ok(_) => Ok(Ok(())),
             Err(error) => match error.as_service_error() {
                 Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
@@ -461,16 +476,8 @@ impl Registrations for DynamoStore {
     }
 
     async fn bound_to(&self, handoff: &HandoffId, now: Timestamp) -> Result<Option<Bound>, StoreError> {
-        let answer = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .set_key(Some(Self::key(handoff_pk(handoff), "HANDOFF")))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(classify)?;
-        let Some(item) = answer.item.filter(|item| !has_expired(item, now)) else { return Ok(None) };
+        let item = self.get(Self::key(handoff_pk(handoff), "HANDOFF"), true).await?;
+        let Some(item) = item.filter(|item| !has_expired(item, now)) else { return Ok(None) };
         let HandoffRecord { tenant_id, service_id, change } = from_item(item)?;
         Ok(Some(Bound { tenant_id, service_id, change }))
     }
@@ -587,12 +594,8 @@ impl DynamoStore {
         // Both ends in one BETWEEN, which includes both; the excluded one is skipped below.
         let low = range.after.as_ref().map_or("", TenantId::as_str);
         let high = range.through.as_ref().map_or("~", TenantId::as_str);
-        let mut query = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .index_name("active")
-            .expression_attribute_values(":active", text(ACTIVE));
+        let mut query =
+            QueryInput::builder().index_name("active").expression_attribute_values(":active", text(ACTIVE));
         query = match (range.after.is_some(), range.through.is_some()) {
             (false, false) => query.key_condition_expression("active = :active"),
             (false, true) => query
@@ -604,9 +607,7 @@ impl DynamoStore {
                 .expression_attribute_values(":high", text(high)),
         };
         let mut ids = Vec::new();
-        let mut pages = query.into_paginator().items().send();
-        while let Some(item) = pages.next().await {
-            let item = item.map_err(classify)?;
+        for item in self.query(query).await? {
             let id =
                 item.get("tenantId").and_then(|id| id.as_s().ok()).map(String::as_str).unwrap_or_default();
             match TenantId::parse(id) {
@@ -628,23 +629,15 @@ impl DynamoStore {
         condition: &str,
         values: Item,
     ) -> Result<Committed, StoreError> {
-        let _call = self.call().await;
         let names =
             expression.contains("#s").then(|| HashMap::from([("#s".to_owned(), "status".to_owned())]));
-        let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
+        let update = UpdateItemInput::builder()
             .set_key(Some(Self::key(tenant_pk(tenant), "TENANT")))
             .update_expression(expression)
             .condition_expression(condition)
             .set_expression_attribute_names(names)
             .set_expression_attribute_values(Some(values));
-        match update.send().await {
-            Ok(_) => Ok(Committed::Yes),
-            Err(error) if is_failed_condition(&error) => Ok(Committed::Overtaken),
-            Err(error) => Err(classify(error)),
-        }
+        self.update(update).await
     }
 }
 
@@ -683,10 +676,7 @@ impl Checks for DynamoStore {
         // which is eventually consistent, and must survive.
         let entries: BTreeMap<&ServiceId, StateEntry> =
             state.services.iter().map(|(id, status)| (id, StateEntry::from(*status))).collect();
-        let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
+        let update = UpdateItemInput::builder()
             .set_key(Some(Self::key(tenant_pk(tenant), "STATE")))
             .expression_attribute_values(":tick", value(&state.last_tick)?)
             .expression_attribute_values(":services", value(&entries)?)
@@ -705,12 +695,7 @@ impl Checks for DynamoStore {
                 .condition_expression("lastTick = :found")
                 .expression_attribute_values(":found", value(&found)?),
         };
-        let _call = self.call().await;
-        match update.send().await {
-            Ok(_) => Ok(Committed::Yes),
-            Err(error) if is_failed_condition(&error) => Ok(Committed::Overtaken),
-            Err(error) => Err(classify(error)),
-        }
+        self.update(update).await
     }
 
     async fn acknowledge(&self, tenant: &TenantId, tick: Tick) -> Result<(), StoreError> {
@@ -1055,8 +1040,8 @@ fn refused(error: impl std::error::Error + Send + Sync + 'static) -> StoreError 
     StoreError::Refused(Box::new(error))
 }
 
-fn is_failed_condition<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
-    error.as_service_error().and_then(ProvideErrorMetadata::code) == Some("ConditionalCheckFailedException")
+fn is_failed_condition(error: &SdkError<UpdateItemError>) -> bool {
+    matches!(error.as_service_error(), Some(UpdateItemError::ConditionalCheckFailedException(_)))
 }
 
 fn classify<E, R>(error: SdkError<E, R>) -> StoreError

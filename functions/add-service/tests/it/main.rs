@@ -3,6 +3,7 @@
 
 mod aws_failing;
 mod bounds;
+mod connections;
 mod input;
 mod management;
 mod registration;

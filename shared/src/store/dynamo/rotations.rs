@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::{DynamoStore, NextKeyRecord, Partition, classify, encode, has_expired, tenant_pk, text, value};
+use super::{DynamoStore, NextKeyRecord, Partition, encode, has_expired, tenant_pk, text, value};
 use crate::id::TenantId;
 use crate::store::{Committed, Rotations, StoreError, TenantRange};
 use crate::tenant::{NextKey, Tenant};
@@ -15,17 +15,9 @@ impl Rotations for DynamoStore {
     }
 
     async fn tenant(&self, id: &TenantId, now: Timestamp) -> Result<Option<Tenant>, StoreError> {
-        let _call = self.call().await;
         // Eventually consistent: the condition of what follows protects.
-        let answer = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .set_key(Some(Self::key(tenant_pk(id), "TENANT")))
-            .send()
-            .await
-            .map_err(classify)?;
-        let item = answer.item.filter(|item| !has_expired(item, now));
+        let item = self.get(Self::key(tenant_pk(id), "TENANT"), false).await?;
+        let item = item.filter(|item| !has_expired(item, now));
         let items = item.map(|item| ("TENANT".to_owned(), item)).into_iter().collect();
         let found = Partition { tenant: id.clone(), items }.take_tenant()?;
         Ok(found.map(|(tenant, _)| tenant))
