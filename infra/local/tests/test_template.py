@@ -1,5 +1,6 @@
 """The template's promises that no linter knows: who may do what, and what survives a deleted stack."""
 
+import json
 import re
 
 import pytest
@@ -251,6 +252,22 @@ def test_the_forge_apps_key_is_the_one_parameter_that_has_to_be_given():
         assert re.fullmatch(key["AllowedPattern"], good) and len(good) <= key["MaxLength"], good
     for bad in ("", " ", "{}", '{"keys":[]}', '{"keys":', one, f"[{one}]"):
         assert not re.fullmatch(key["AllowedPattern"], bad), bad
+
+
+def test_a_tenant_has_at_most_as_many_services_as_both_sides_take():
+    limits = json.loads((settings.ROOT / "testdata" / "limits.json").read_text())
+    parameters = load_template()["Parameters"]
+    assert parameters["ServicesPerTenant"]["MaxValue"] == limits["servicesPerTenant"]
+    assert parameters["ServicesPerTenant"]["Default"] <= limits["servicesPerTenant"]
+    assert parameters["ServicesPerOwner"]["MaxValue"] <= limits["servicesPerTenant"]
+
+
+def test_nothing_is_reserved_for_registrations_unless_asked():
+    parameter = load_template()["Parameters"]["AddServiceConcurrency"]
+    assert (parameter["Default"], parameter["MinValue"]) == (0, 0)
+    reserved = {name: f["Properties"].get("ReservedConcurrentExecutions") for name, f in of_type("AWS::Serverless::Function").items()}
+    asked = {"Fn::If": ["HasAddServiceConcurrency", {"Ref": "AddServiceConcurrency"}, {"Ref": "AWS::NoValue"}]}
+    assert {name: value for name, value in reserved.items() if value} == {"AddServiceFunction": asked}
 
 
 def test_no_log_level_hides_the_metrics():
