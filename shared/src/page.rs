@@ -9,6 +9,7 @@ use crate::handoff::{CallbackUrl, Handoff, Management};
 use crate::probe::{Failure, Observation};
 use crate::problem::Problem;
 use crate::service::{Activity, Change, Service};
+use crate::tenant::TenantStatus;
 use crate::tick::Period;
 
 /// The stylesheet of every page, served as `style.css`.
@@ -100,8 +101,31 @@ struct ManagePage<'a> {
 struct ManagedPage<'a> {
     change: Change,
     name: &'a str,
-    minutes: i64,
+    next_report: NextReport,
     back: Option<&'a str>,
+}
+
+/// When the app is sent the next report, which tells what was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextReport {
+    /// Within so many minutes.
+    Within(i64),
+    /// Once a day one is tried: the app has accepted none for long.
+    Daily,
+    /// Not before the app accepts a registration: it has no key of ours.
+    AfterRegistration,
+}
+
+impl NextReport {
+    /// Of a tenant with this status, or of none.
+    #[must_use]
+    pub fn of(status: Option<TenantStatus>, period: Period) -> Self {
+        match status {
+            Some(TenantStatus::Active) => Self::Within(period.duration().as_mins()),
+            Some(TenantStatus::Suspended) => Self::Daily,
+            Some(TenantStatus::Pending | TenantStatus::Unregistered) | None => Self::AfterRegistration,
+        }
+    }
 }
 
 #[derive(Template)]
@@ -158,11 +182,11 @@ pub fn manage(management: &Management, problem: Option<&Problem>) -> String {
 
 /// What was done to a service, and when Jira shows it.
 #[must_use]
-pub fn managed(management: &Management, period: Period) -> String {
+pub fn managed(management: &Management, next_report: NextReport) -> String {
     render(&ManagedPage {
         change: management.change,
         name: management.service_name.as_str(),
-        minutes: period.duration().as_mins(),
+        next_report,
         back: management.handoff.callback_url.as_ref().map(CallbackUrl::as_str),
     })
 }

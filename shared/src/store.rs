@@ -8,7 +8,7 @@ use std::future::Future;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::handoff::Binding;
-use crate::id::{HandoffId, Owner, ServiceId, TenantId};
+use crate::id::{HandoffId, ServiceId, TenantId};
 use crate::service::{Change, Service};
 use crate::status::State;
 use crate::tenant::{NextKey, Tenant, TenantStatus};
@@ -50,26 +50,27 @@ pub struct Registered {
     pub state: State,
 }
 
-/// One registration as a single transaction: TENANT if new, its service count, SERVICE, and the hand-off's binding.
+/// One registration as a single transaction: TENANT if new, its service count, SERVICE, and what the hand-off is used for.
 #[derive(Debug)]
-pub struct Entry<'a> {
-    /// The tenant, with its key.
+pub struct PendingRegistration<'a> {
+    /// The tenant as it was read, or a new one.
     pub tenant: &'a Tenant,
     /// The count read with the tenant, or `None` for a tenant that is not stored yet.
     pub found_count: Option<u32>,
     /// How many services there are once this one is stored.
     pub new_count: u32,
-    /// The pending service, or `None` when it is active already and only the hand-off is to be bound.
-    pub pending: Option<&'a Service>,
-    /// Which service the hand-off is bound to.
-    pub service_id: &'a ServiceId,
+    /// The service as it was read.
+    pub found: Option<&'a Service>,
+    /// The service as it is to be stored: pending. Or as it was read, when Forge has accepted it already and only the use of
+    /// the hand-off is to be stored.
+    pub service: &'a Service,
     /// The hand-off.
     pub binding: &'a Binding,
 }
 
 /// What a hand-off has been used for. With its grace it may be used for that again, and for nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bound {
+pub struct HandoffUse {
     /// The tenant.
     pub tenant_id: TenantId,
     /// The service.
@@ -78,43 +79,33 @@ pub struct Bound {
     pub change: Option<Change>,
 }
 
-/// One change to a service as a single transaction: the SERVICE, the tenant's count when it is removed, and the hand-off's
-/// binding. A hand-off that is bound is therefore one whose change is done.
+/// One change to a service as a single transaction: the SERVICE, the tenant's count when it is removed, and the use of the
+/// hand-off. A hand-off that is used is therefore one whose change is done.
 #[derive(Debug)]
-pub struct Amendment<'a> {
+pub struct ServiceChange<'a> {
     /// The tenant, which need not exist.
     pub tenant_id: &'a TenantId,
     /// The service.
     pub service_id: &'a ServiceId,
     /// What is done to it.
     pub change: Change,
-    /// Whose service it must be.
-    pub owner: &'a Owner,
-    /// The count read with the service, and the count without it; `None` when there is no such service, and only the hand-off
-    /// is to be bound.
-    pub counts: Option<(u32, u32)>,
+    /// The service as it was read; `None` when there is none, and only the use of the hand-off is to be stored.
+    pub found: Option<&'a Service>,
+    /// The count read with the service.
+    pub found_count: u32,
+    /// The count without the service.
+    pub count_without: u32,
     /// The hand-off.
     pub binding: &'a Binding,
 }
 
-/// What became of an [`Amendment`].
+/// What became of a conditional write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Amended {
+pub enum WriteOutcome {
     /// Stored.
-    Yes,
-    /// Somebody else changed the service or its tenant, or used the hand-off, in between: read again and decide again.
-    Overtaken,
-}
-
-/// What became of an [`Entry`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entered {
-    /// Stored.
-    Yes,
-    /// Somebody else changed the tenant in between: read again and decide again.
-    Overtaken,
-    /// The hand-off is bound to another tenant or service.
-    HandoffUsed,
+    Applied,
+    /// What it rests on is not as it was read: nothing was stored. Read again and decide again.
+    Conflict,
 }
 
 /// What add-service may do.
@@ -126,33 +117,37 @@ pub trait Registrations: Send + Sync {
         now: Timestamp,
     ) -> impl Future<Output = Result<Option<Registered>, StoreError>> + Send;
 
-    /// What a hand-off is bound to.
-    fn bound_to(
+    /// What a hand-off has been used for.
+    fn handoff_use(
         &self,
         handoff: &HandoffId,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Option<Bound>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<HandoffUse>, StoreError>> + Send;
 
     /// Stores a registration that Forge has not accepted yet, all or nothing.
-    fn enter(
+    fn begin_registration(
         &self,
-        entry: &Entry<'_>,
+        registration: &PendingRegistration<'_>,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Entered, StoreError>> + Send;
+    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
 
     /// Forge has accepted: the service and its tenant are checked from the next tick on; a service that was paused before
-    /// stays so. `others` are the tenant's other services, which a suspension may have marked for deletion. Repeating it
-    /// changes nothing but the time that is noted.
+    /// stays so. Tenant and service are as they were read. `others` are the tenant's other services, which a suspension may
+    /// have marked for deletion. Repeating it changes nothing but the time that is noted.
     fn activate(
         &self,
         tenant: &Tenant,
         service: &Service,
         others: &[ServiceId],
         now: Timestamp,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
 
     /// Removes, pauses or resumes a service, all or nothing.
-    fn amend(&self, amendment: &Amendment<'_>) -> impl Future<Output = Result<Amended, StoreError>> + Send;
+    fn apply_change(
+        &self,
+        change: &ServiceChange<'_>,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
 }
 
 /// How the deliveries of a tenant have fared since the last one that was accepted.

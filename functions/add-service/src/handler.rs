@@ -98,7 +98,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
         let outcome = match fields.validate(&self.policy) {
             Ok(wanted) => {
                 let registrar = self.registrar(request_id);
-                match tokio::time::timeout(TIME_LIMIT, registrar.register(&handoff, wanted)).await {
+                match tokio::time::timeout(TIME_LIMIT, registrar.register(&handoff, &wanted)).await {
                     Ok(Ok(added)) => Ok(added),
                     Ok(Err(error)) => {
                         Err(Refused { problem: error.problem(), error: Some(Chain(&error).to_string()) })
@@ -144,9 +144,9 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
             }
         };
         let (tenant_id, service_id) = (management.handoff.tenant_id(), &management.service_id);
-        let change = management::change(&self.store, &self.clock, &management);
+        let change = management::change(&self.store, &self.clock, self.period, &management);
         let refused = match tokio::time::timeout(TIME_LIMIT, change).await {
-            Ok(Ok(())) => {
+            Ok(Ok(next_report)) => {
                 tracing::info!(
                     request.id = request_id,
                     tenant.id = %tenant_id,
@@ -156,7 +156,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
                     "service changed"
                 );
                 return match format {
-                    Format::Html => response::html(200, page::managed(&management, self.period)),
+                    Format::Html => response::html(200, page::managed(&management, next_report)),
                     Format::Json => {
                         let service = json!({ "id": service_id });
                         let document =

@@ -6,11 +6,13 @@
 
 use shared::clock::Clock;
 use shared::handoff::{HandoffError, Management, Purpose};
+use shared::page::NextReport;
 use shared::problem::Problem;
-use shared::service::{Activity, Change, Service};
-use shared::store::{Amended, Amendment, Bound, Registered, Registrations, StoreError};
+use shared::service::{Activity, Change};
+use shared::store::{HandoffUse, Registrations, ServiceChange, StoreError, WriteOutcome};
+use shared::tick::Period;
 
-/// How often a change starts anew because somebody else changed the tenant at the same time.
+/// How often a change reads again and decides again because something changed in between.
 const ROUNDS: usize = 8;
 
 /// Why a change was not made.
@@ -29,48 +31,58 @@ pub(crate) enum NotChanged {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Too many others at once.
-    #[error("overtaken by other changes again and again")]
+    #[error("in conflict with other writes again and again")]
     Busy,
 }
 
-/// Does what a verified hand-off asks for. A service that is not there, or that Forge has not accepted yet, is removed already.
+/// Does what a verified hand-off asks for, and says when Jira shows it. A service that is not there is removed already. One that
+/// Forge has not accepted yet can be removed: its registration can then be accepted no more.
 pub(crate) async fn change(
     store: &impl Registrations,
     clock: &impl Clock,
+    period: Period,
     management: &Management,
-) -> Result<(), NotChanged> {
+) -> Result<NextReport, NotChanged> {
     let Management { handoff, service_id, change, .. } = management;
     let tenant_id = handoff.tenant_id();
     let wanted =
-        Bound { tenant_id: tenant_id.clone(), service_id: service_id.clone(), change: Some(*change) };
+        HandoffUse { tenant_id: tenant_id.clone(), service_id: service_id.clone(), change: Some(*change) };
     for _ in 0..ROUNDS {
         let now = clock.now();
-        match store.bound_to(&handoff.binding.id, now).await? {
-            Some(bound) if bound == wanted => return Ok(()),
+        let is_done = match store.handoff_use(&handoff.binding.id, now).await? {
+            Some(used) if used == wanted => true,
             Some(_) => return Err(NotChanged::Handoff("used for something else")),
             None if handoff.is_late(now) => return Err(NotChanged::Handoff("expired")),
-            None => {}
-        }
+            None => false,
+        };
         let found = store.find(&tenant_id, now).await?;
-        let is_it = |service: &&Service| service.id == *service_id && service.activity != Activity::Pending;
-        let service = found.iter().flat_map(|found| &found.services).find(is_it);
+        let next_report = NextReport::of(found.as_ref().map(|found| found.tenant.status), period);
+        if is_done {
+            return Ok(next_report);
+        }
+        let is_removal = *change == Change::Remove;
+        let service =
+            found.iter().flat_map(|found| &found.services).find(|service| service.id == *service_id);
         match service {
+            None if !is_removal => return Err(NotChanged::Absent),
+            Some(service) if service.activity == Activity::Pending && !is_removal => {
+                return Err(NotChanged::Absent);
+            }
             Some(service) if service.owner != handoff.owner => return Err(NotChanged::NotTheOwner),
-            None if *change != Change::Remove => return Err(NotChanged::Absent),
             _ => {}
         }
-        let without = |found: &Registered| u32::try_from(found.services.len() - 1).unwrap_or(u32::MAX);
-        let counts = found.as_ref().filter(|_| service.is_some());
-        let amendment = Amendment {
+        let services = found.as_ref().map_or(0, |found| found.services.len());
+        let service_change = ServiceChange {
             tenant_id: &tenant_id,
             service_id,
             change: *change,
-            owner: &handoff.owner,
-            counts: counts.map(|found| (found.service_count, without(found))),
+            found: service,
+            found_count: found.as_ref().map_or(0, |found| found.service_count),
+            count_without: u32::try_from(services.saturating_sub(1)).unwrap_or(u32::MAX),
             binding: &handoff.binding,
         };
-        if store.amend(&amendment).await? == Amended::Yes {
-            return Ok(());
+        if store.apply_change(&service_change, now).await? == WriteOutcome::Applied {
+            return Ok(next_report);
         }
     }
     Err(NotChanged::Busy)

@@ -14,17 +14,17 @@ use shared::handoff::{Handoff, HandoffError, Purpose};
 use shared::id::{ServiceId, TenantId};
 use shared::key::{KeyError, MakeKey, Sign, TenantKey};
 use shared::metrics::{CallbackResult, Metric, Metrics};
-use shared::probe::{AttemptKind, Check, Failure, HttpProbe, Observation, Probe as _, Refusal, TenantQuota};
+use shared::probe::{AttemptKind, Failure, HttpProbe, Observation, Probe as _, Refusal, TenantQuota};
 use shared::problem::{FieldError, Problem};
 use shared::service::{Activity, Service};
 use shared::status::{self, Status};
-use shared::store::{Bound, Entered, Entry, Registered, Registrations, StoreError};
+use shared::store::{HandoffUse, PendingRegistration, Registered, Registrations, StoreError, WriteOutcome};
 use shared::tenant::{Tenant, TenantStatus};
 
 use crate::input::Wanted;
 
-/// How often a registration starts anew because somebody else registered at the same time. Each round is lost to
-/// somebody who got further, so a handful is plenty.
+/// How often a registration reads again and decides again because something changed in between. Each round is lost to a
+/// request that got further, or to a round of checks, so a handful is plenty.
 const ROUNDS: usize = 8;
 
 /// A registration that Forge has accepted.
@@ -44,6 +44,9 @@ pub enum NotAdded {
     /// The hand-off is used, or late and bound to nothing.
     #[error("hand-off refused: {0}")]
     Handoff(&'static str),
+    /// The service that the hand-off added is gone.
+    #[error("hand-off refused: used for a service that was removed")]
+    Removed,
     /// The name leads to an address that may not be probed, or that cannot be reached from here.
     #[error("target refused: {}", .0.code())]
     Target(Refusal),
@@ -60,7 +63,7 @@ pub enum NotAdded {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// Too many others at once.
-    #[error("overtaken by other registrations again and again")]
+    #[error("in conflict with other writes again and again")]
     Busy,
 }
 
@@ -79,63 +82,71 @@ pub(crate) struct Registrar<'a, S, D, M, K, C> {
     pub(crate) metrics: &'a Metrics,
 }
 
+/// What is asked for, and by whom.
+struct Request<'a> {
+    handoff: &'a Handoff,
+    wanted: &'a Wanted,
+    tenant_id: TenantId,
+    service_id: ServiceId,
+}
+
 impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, S, D, M, K, C> {
-    pub(crate) async fn register(&self, handoff: &Handoff, wanted: Wanted) -> Result<Added, NotAdded> {
+    pub(crate) async fn register(&self, handoff: &Handoff, wanted: &Wanted) -> Result<Added, NotAdded> {
         let tenant_id = handoff.tenant_id();
         let service_id = ServiceId::derive(&tenant_id, wanted.check.url.as_str());
-        let resumes = self.check_binding(handoff, &tenant_id, &service_id).await?;
+        let request = Request { handoff, wanted, tenant_id, service_id };
+        let resumes = self.check_use(&request).await?;
 
-        let found = self.store.find(&tenant_id, self.clock.now()).await?;
-        let mine = found.iter().flat_map(|found| &found.services).find(|service| service.id == service_id);
+        let found = self.store.find(&request.tenant_id, self.clock.now()).await?;
+        let mine = found.as_ref().and_then(|found| service_of(found, &request.service_id));
         if resumes && mine.is_none() {
             // Both were stored together. A page that is loaded again must not bring back what its owner has removed.
-            return Err(NotAdded::Handoff("used for a service that was removed"));
+            return Err(NotAdded::Removed);
         }
-        let first = if mine.is_some_and(is_accepted) {
-            None
-        } else {
-            Some(self.first_check((&tenant_id, &service_id), &wanted.check).await?)
-        };
+        let first =
+            if mine.is_some_and(is_accepted) { None } else { Some(self.first_check(&request).await?) };
 
-        let mut entered = self.enter(handoff, &tenant_id, &service_id, &wanted, found).await?;
-        if entered.service.first.is_none() {
-            entered.service.first.clone_from(&first);
+        let mut begun = self.begin(&request, found, resumes).await?;
+        for _ in 0..ROUNDS {
+            if begun.service.first.is_none() {
+                begun.service.first.clone_from(&first);
+            }
+            self.introduce(handoff, &begun).await?;
+            match self.activate(&request, begun).await? {
+                Activation::Done(begun) => {
+                    let status = begun.status();
+                    let is_new = begun.service.activity == Activity::Pending;
+                    return Ok(Added { service: begun.service, status, is_new });
+                }
+                // What the app was told is not what is stored any more.
+                Activation::Lost(found) => {
+                    begun = self.begin(&request, found.map(|found| *found), true).await?;
+                }
+            }
         }
-        self.introduce(handoff, &entered).await?;
-        let others =
-            if entered.tenant.status == TenantStatus::Suspended { entered.others.as_slice() } else { &[] };
-        let now = whole_seconds(self.clock.now());
-        self.store.activate(&entered.tenant, &entered.service, others, now).await?;
-
-        let status = entered.status();
-        let is_new = entered.service.activity == Activity::Pending;
-        Ok(Added { service: entered.service, status, is_new })
+        Err(NotAdded::Busy)
     }
 
     /// Refuses early, before a check is made, what the transaction would refuse anyway. Returns whether the hand-off was used
     /// before, for the same service.
-    async fn check_binding(
-        &self,
-        handoff: &Handoff,
-        tenant: &TenantId,
-        service: &ServiceId,
-    ) -> Result<bool, NotAdded> {
+    async fn check_use(&self, request: &Request<'_>) -> Result<bool, NotAdded> {
         let now = self.clock.now();
-        let registration = Bound { tenant_id: tenant.clone(), service_id: service.clone(), change: None };
-        match self.store.bound_to(&handoff.binding.id, now).await? {
-            Some(bound) if bound == registration => Ok(true),
+        let registration = HandoffUse {
+            tenant_id: request.tenant_id.clone(),
+            service_id: request.service_id.clone(),
+            change: None,
+        };
+        match self.store.handoff_use(&request.handoff.binding.id, now).await? {
+            Some(used) if used == registration => Ok(true),
             Some(_) => Err(NotAdded::Handoff("used for another service")),
-            None if handoff.is_late(now) => Err(NotAdded::Handoff("expired")),
+            None if request.handoff.is_late(now) => Err(NotAdded::Handoff("expired")),
             None => Ok(false),
         }
     }
 
     /// The check before anything is stored, which decides whether the endpoint may be probed at all.
-    async fn first_check(
-        &self,
-        (tenant, service): (&TenantId, &ServiceId),
-        check: &Check,
-    ) -> Result<Observation, NotAdded> {
+    async fn first_check(&self, request: &Request<'_>) -> Result<Observation, NotAdded> {
+        let Request { tenant_id: tenant, service_id: service, wanted: Wanted { check, .. }, .. } = request;
         let first = self.probe.probe(check, &TenantQuota::default(), AttemptKind::First).await;
         match first.failure {
             None => {}
@@ -167,34 +178,34 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         Ok(first)
     }
 
-    /// Stores the pending registration, starting anew whenever somebody else changed the tenant in between.
-    async fn enter(
+    /// Stores the pending registration. `resumes` says that it was stored before under the same hand-off: it is not stored
+    /// again when it is gone since then.
+    async fn begin(
         &self,
-        handoff: &Handoff,
-        tenant_id: &TenantId,
-        service_id: &ServiceId,
-        wanted: &Wanted,
+        request: &Request<'_>,
         mut found: Option<Registered>,
-    ) -> Result<EnteredService, NotAdded> {
+        mut resumes: bool,
+    ) -> Result<Begun, NotAdded> {
+        let Request { handoff, wanted, tenant_id, service_id } = request;
         for _ in 0..ROUNDS {
             let now = whole_seconds(self.clock.now());
+            let mine = found.as_ref().and_then(|found| service_of(found, service_id)).cloned();
+            if resumes && mine.is_none() {
+                return Err(NotAdded::Removed);
+            }
             let (tenant, found_count, services, state) = match found {
                 Some(found) => (found.tenant, Some(found.service_count), found.services, found.state),
                 None => (self.new_tenant(handoff, now).await?, None, Vec::new(), status::State::default()),
             };
-            let (mine, others): (Vec<_>, Vec<_>) =
-                services.into_iter().partition(|service| service.id == *service_id);
+            let others: Vec<_> = services.into_iter().filter(|service| service.id != *service_id).collect();
             self.check_limits(handoff, &others)?;
             let new_count = u32::try_from(others.len() + 1).unwrap_or(u32::MAX);
-            // What Forge has not accepted keeps its end.
-            let others = others.into_iter().filter(is_accepted).map(|service| service.id).collect();
 
-            let mine = mine.into_iter().next();
-            let service = match mine {
+            let service = match &mine {
                 // The same URL again returns the first registration, whoever made it and however it was named.
-                Some(active) if active.activity != Activity::Pending => active,
+                Some(accepted) if is_accepted(accepted) => accepted.clone(),
                 pending => Service {
-                    created_at: pending.map_or(now, |pending| pending.created_at),
+                    created_at: pending.as_ref().map_or(now, |pending| pending.created_at),
                     thresholds: wanted.thresholds,
                     ..Service::pending(
                         tenant_id,
@@ -205,18 +216,54 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
                     )
                 },
             };
-            let entry = Entry {
+            let registration = PendingRegistration {
                 tenant: &tenant,
                 found_count,
                 new_count,
-                pending: (service.activity == Activity::Pending).then_some(&service),
-                service_id,
+                found: mine.as_ref(),
+                service: &service,
                 binding: &handoff.binding,
             };
-            match self.store.enter(&entry, now).await? {
-                Entered::Yes => return Ok(EnteredService { tenant, service, others, state }),
-                Entered::HandoffUsed => return Err(NotAdded::Handoff("used for another service")),
-                Entered::Overtaken => found = self.store.find(tenant_id, self.clock.now()).await?,
+            match self.store.begin_registration(&registration, now).await? {
+                WriteOutcome::Applied => {
+                    return Ok(Begun { tenant, service, others: accepted(others), state });
+                }
+                WriteOutcome::Conflict => {
+                    resumes |= self.check_use(request).await?;
+                    found = self.store.find(tenant_id, self.clock.now()).await?;
+                }
+            }
+        }
+        Err(NotAdded::Busy)
+    }
+
+    /// Forge has accepted what was begun. Whatever else changed meanwhile (a suspension, another registration, a pause) is
+    /// read and decided on again.
+    async fn activate(&self, request: &Request<'_>, mut begun: Begun) -> Result<Activation, NotAdded> {
+        for _ in 0..ROUNDS {
+            let others =
+                if begun.tenant.status == TenantStatus::Suspended { begun.others.as_slice() } else { &[] };
+            let now = whole_seconds(self.clock.now());
+            match self.store.activate(&begun.tenant, &begun.service, others, now).await? {
+                WriteOutcome::Applied => return Ok(Activation::Done(Box::new(begun))),
+                WriteOutcome::Conflict => {}
+            }
+            let found = self.store.find(&request.tenant_id, self.clock.now()).await?;
+            let same = found.as_ref().and_then(|found| service_of(found, &request.service_id));
+            let same = same.filter(|service| begun.is_same(service)).cloned();
+            match (found, same) {
+                (Some(found), Some(service)) if found.tenant.key == begun.tenant.key => {
+                    let first = service.first.clone().or(begun.service.first);
+                    begun = Begun {
+                        tenant: found.tenant,
+                        service: Service { first, ..service },
+                        others: accepted(
+                            found.services.into_iter().filter(|other| other.id != request.service_id),
+                        ),
+                        state: found.state,
+                    };
+                }
+                (found, _) => return Ok(Activation::Lost(found.map(Box::new))),
             }
         }
         Err(NotAdded::Busy)
@@ -258,8 +305,8 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
     }
 
     /// Sends REGISTER, signed by the deployment key.
-    async fn introduce(&self, handoff: &Handoff, entered: &EnteredService) -> Result<(), NotAdded> {
-        let (tenant, service) = (&entered.tenant, &entered.service);
+    async fn introduce(&self, handoff: &Handoff, begun: &Begun) -> Result<(), NotAdded> {
+        let (tenant, service) = (&begun.tenant, &begun.service);
         let tenant_id = tenant.id();
         let now = whole_seconds(self.clock.now());
         let message = Register {
@@ -276,7 +323,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
                 // Who asks now: the app compares it with its own hand-off, also when somebody else added the service.
                 owner: &handoff.owner,
                 added_by: &service.owner,
-                status: entered.status(),
+                status: begun.status(),
                 check: service.first.as_ref(),
             },
         };
@@ -303,15 +350,24 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
     }
 }
 
-/// What the transaction stored or found.
-struct EnteredService {
+/// A registration that is stored and waits for Forge, or is repeated, as it was read or stored.
+struct Begun {
     tenant: Tenant,
     service: Service,
+    /// The tenant's other services that Forge has accepted. What it has not accepted keeps its end.
     others: Vec<ServiceId>,
     state: status::State,
 }
 
-impl EnteredService {
+/// What became of a registration that Forge has accepted.
+enum Activation {
+    /// It is checked from now on.
+    Done(Box<Begun>),
+    /// It is not there any more, or another one is in its place, or the tenant has another key. With the tenant as it is now.
+    Lost(Option<Box<Registered>>),
+}
+
+impl Begun {
     /// A service that was paused since the last tick is so already.
     fn status(&self) -> Status {
         match self.service.activity {
@@ -319,11 +375,24 @@ impl EnteredService {
             Activity::Pending | Activity::Active => status::current(&self.state, &self.service).status,
         }
     }
+
+    /// Whether a service is still the one that the app was told of, whatever has become of it.
+    fn is_same(&self, service: &Service) -> bool {
+        (&service.owner, service.created_at) == (&self.service.owner, self.service.created_at)
+    }
+}
+
+fn service_of<'a>(found: &'a Registered, id: &ServiceId) -> Option<&'a Service> {
+    found.services.iter().find(|service| service.id == *id)
 }
 
 /// Whether Forge has accepted it.
 fn is_accepted(service: &Service) -> bool {
     service.activity != Activity::Pending
+}
+
+fn accepted(services: impl IntoIterator<Item = Service>) -> Vec<ServiceId> {
+    services.into_iter().filter(is_accepted).map(|service| service.id).collect()
 }
 
 impl NotAdded {
@@ -334,6 +403,10 @@ impl NotAdded {
             Self::Handoff(_) => {
                 let detail =
                     "It has been used for another service. Go back to Jira and press “Add service” again.";
+                Problem::new(401, "HANDOFF_USED", "This link has been used", detail)
+            }
+            Self::Removed => {
+                let detail = "The service that it added has been removed. Go back to Jira and press “Add service” again.";
                 Problem::new(401, "HANDOFF_USED", "This link has been used", detail)
             }
             Self::Target(refusal) => {

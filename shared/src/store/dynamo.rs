@@ -22,8 +22,8 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    Amended, Amendment, Bound, Checks, Committed, Deliveries, Entered, Entry, PENDING_FOR, Registered,
-    Registrations, StoreError, TenantRange, Watched,
+    Checks, Committed, Deliveries, HandoffUse, PENDING_FOR, PendingRegistration, Registered, Registrations,
+    ServiceChange, StoreError, TenantRange, Watched, WriteOutcome,
 };
 use crate::aws::BoundedClient;
 use crate::handoff::{Binding, RESUME_FOR};
@@ -232,25 +232,6 @@ impl DynamoStore {
         HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
     }
 
-    /// An update of an existing item under a further `condition`, that removes its expiry and sets `assignments`.
-    fn keep(
-        &self,
-        tenant: &TenantId,
-        sk: &str,
-        assignments: &str,
-        condition: &str,
-        values: Item,
-    ) -> Result<Update, StoreError> {
-        Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(Self::key(tenant_pk(tenant), sk)))
-            .update_expression(format!("{assignments} REMOVE expires_at").trim_start().to_owned())
-            .condition_expression(format!("attribute_exists(pk){condition}"))
-            .set_expression_attribute_values((!values.is_empty()).then_some(values))
-            .build()
-            .map_err(refused)
-    }
-
     async fn update_state(
         &self,
         tenant: &TenantId,
@@ -316,19 +297,28 @@ impl DynamoStore {
         }
     }
 
-    fn tenant_write(&self, entry: &Entry<'_>, now: Timestamp) -> Result<TransactWriteItem, StoreError> {
-        let tenant = entry.tenant;
+    /// The transaction if everything that it rests on is as it was read.
+    async fn transact_as_read(&self, items: Vec<TransactWriteItem>) -> Result<WriteOutcome, StoreError> {
+        Ok(self.transact(items).await?.map_or(WriteOutcome::Conflict, |()| WriteOutcome::Applied))
+    }
+
+    /// TENANT in a registration: new, or with another count.
+    fn pending_tenant(
+        &self,
+        registration: &PendingRegistration<'_>,
+        now: Timestamp,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let tenant = registration.tenant;
         let id = tenant.id();
         let expires_at = number((now + PENDING_FOR).as_second());
-        let item = TransactWriteItem::builder();
-        let Some(found) = entry.found_count else {
+        let Some(found_count) = registration.found_count else {
             let record = TenantRecord {
                 cloud_id: tenant.cloud_id.clone(),
                 trigger_url: tenant.trigger_url.clone(),
                 public_key: encode(tenant.key.public.as_bytes()),
                 wrapped_key: encode(tenant.key.wrapped.as_bytes()),
                 status: TenantStatus::Pending,
-                service_count: entry.new_count,
+                service_count: registration.new_count,
                 created_at: tenant.created_at,
                 registered_at: None,
                 key_made_at: None,
@@ -337,50 +327,43 @@ impl DynamoStore {
             let mut new = to_item(&record)?;
             new.extend(Self::key(tenant_pk(&id), "TENANT"));
             new.insert("expires_at".to_owned(), expires_at);
-            let put = Put::builder()
-                .table_name(&self.table)
-                .set_item(Some(new))
-                .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
-                .expression_attribute_values(":now", number(now.as_second()));
-            return Ok(item.put(put.build().map_err(refused)?).build());
+            return self.put(new, Condition::absent(now));
         };
-        // The key is part of the condition: a tenant that was deleted and made anew in between has another one.
-        let unchanged = "serviceCount = :found AND publicKey = :key";
+        // The key is part of the condition: a tenant that was deleted and made anew in between has another one. So is the
+        // status: what is accepted or suspended meanwhile must neither get nor lose an end here.
+        let mut as_read = Condition::new("serviceCount = :found AND publicKey = :key AND #s = :was")
+            .name("#s", "status")
+            .value(":found", number(found_count.into()))
+            .value(":key", text(encode(tenant.key.public.as_bytes())))
+            .value(":was", value(&tenant.status)?);
         let key = Self::key(tenant_pk(&id), "TENANT");
-        let public_key = text(encode(tenant.key.public.as_bytes()));
-        if entry.pending.is_none() {
-            let check = ConditionCheck::builder()
-                .table_name(&self.table)
-                .set_key(Some(key))
-                .condition_expression(unchanged)
-                .expression_attribute_values(":found", number(found.into()))
-                .expression_attribute_values(":key", public_key);
-            return Ok(item.condition_check(check.build().map_err(refused)?).build());
+        if registration.service.activity != Activity::Pending {
+            return self.condition_check(key, as_read);
         }
-        let update = Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(key))
-            .condition_expression(unchanged)
-            .expression_attribute_values(":found", number(found.into()))
-            .expression_attribute_values(":key", public_key)
-            .expression_attribute_values(":count", number(entry.new_count.into()));
+        as_read = as_read.value(":count", number(registration.new_count.into()));
         // A tenant that is still pending lives as long as its newest attempt.
-        let update = if tenant.status == TenantStatus::Pending {
-            update
-                .update_expression("SET serviceCount = :count, expires_at = :expires")
-                .expression_attribute_values(":expires", expires_at)
-        } else {
-            update.update_expression("SET serviceCount = :count")
-        };
-        Ok(item.update(update.build().map_err(refused)?).build())
+        if tenant.status == TenantStatus::Pending {
+            as_read = as_read.value(":expires", expires_at);
+            return self.update_in(key, "SET serviceCount = :count, expires_at = :expires", as_read);
+        }
+        self.update_in(key, "SET serviceCount = :count", as_read)
     }
 
-    fn service_write(
+    /// SERVICE in a registration: stored as pending, or accepted as it was read.
+    fn pending_service(
         &self,
-        tenant: &TenantId,
-        service: &Service,
+        registration: &PendingRegistration<'_>,
         now: Timestamp,
     ) -> Result<TransactWriteItem, StoreError> {
+        let service = registration.service;
+        let as_read = match registration.found {
+            Some(found) => Condition::service_as_read(found)?,
+            None => Condition::absent(now),
+        };
+        let key = Self::key(tenant_pk(&registration.tenant.id()), &service_sk(&service.id));
+        if service.activity != Activity::Pending {
+            return self.condition_check(key, as_read);
+        }
         let record = ServiceRecord {
             name: service.name.clone(),
             check: Json(service.check.clone()),
@@ -391,78 +374,129 @@ impl DynamoStore {
             created_at: service.created_at,
         };
         let mut new = to_item(&record)?;
-        new.extend(Self::key(tenant_pk(tenant), &service_sk(&service.id)));
+        new.extend(key);
         new.insert("expires_at".to_owned(), number((now + PENDING_FOR).as_second()));
-        // A pending or expired record gives way; an active one never does.
+        self.put(new, as_read)
+    }
+
+    /// What a hand-off is used for. A registration may be carried out again under the same hand-off, until Forge has accepted
+    /// it; a change may not.
+    fn use_of(&self, binding: &Binding, used: &HandoffUse) -> Result<TransactWriteItem, StoreError> {
+        let again = if used.change.is_some() {
+            ""
+        } else {
+            " OR (tenantId = :tenant AND serviceId = :service AND attribute_not_exists(#c))"
+        };
+        let mut condition = Condition::new(format!("attribute_not_exists(serviceId){again}"))
+            .value(":tenant", text(used.tenant_id.clone()))
+            .value(":service", text(used.service_id.clone()))
+            .value(":expires", number((binding.expires_at + RESUME_FOR).as_second()))
+            .name("#c", "change");
+        let mut assignments =
+            "SET tenantId = :tenant, serviceId = :service, expires_at = :expires".to_owned();
+        if let Some(change) = used.change {
+            assignments.push_str(", #c = :change");
+            condition = condition.value(":change", value(&change)?);
+        }
+        self.update_in(Self::key(handoff_pk(&binding.id), "HANDOFF"), &assignments, condition)
+    }
+
+    fn put(&self, item: Item, condition: Condition) -> Result<TransactWriteItem, StoreError> {
         let put = Put::builder()
             .table_name(&self.table)
-            .set_item(Some(new))
-            .condition_expression("attribute_not_exists(pk) OR activity = :pending OR expires_at <= :now")
-            .expression_attribute_values(":pending", text("pending"))
-            .expression_attribute_values(":now", number(now.as_second()));
+            .set_item(Some(item))
+            .condition_expression(condition.text)
+            .set_expression_attribute_names(condition.names)
+            .set_expression_attribute_values(condition.values);
         Ok(TransactWriteItem::builder().put(put.build().map_err(refused)?).build())
     }
 
-    fn handoff_write(
+    /// An update of an item in a transaction; `condition` also has what `expression` names.
+    fn update_in(
         &self,
-        binding: &Binding,
-        Bound { tenant_id, service_id, change }: Bound,
-        condition: &str,
-    ) -> Result<Put, StoreError> {
-        let mut new = to_item(&HandoffRecord { tenant_id, service_id, change })?;
-        new.extend(Self::key(handoff_pk(&binding.id), "HANDOFF"));
-        new.insert("expires_at".to_owned(), number((binding.expires_at + RESUME_FOR).as_second()));
-        let put = Put::builder().table_name(&self.table).set_item(Some(new)).condition_expression(condition);
-        put.build().map_err(refused)
-    }
-
-    /// A registration may be carried out again under the same hand-off, until Forge has accepted it.
-    fn registration_binding(&self, entry: &Entry<'_>) -> Result<TransactWriteItem, StoreError> {
-        let bound =
-            Bound { tenant_id: entry.tenant.id(), service_id: entry.service_id.clone(), change: None };
-        let same = "attribute_not_exists(pk) OR \
-                    (tenantId = :tenant AND serviceId = :service AND attribute_not_exists(#c))";
-        let mut put = self.handoff_write(entry.binding, bound, same)?;
-        put.expression_attribute_names = Some(HashMap::from([("#c".to_owned(), "change".to_owned())]));
-        put.expression_attribute_values = Some(HashMap::from([
-            (":tenant".to_owned(), text(entry.tenant.id())),
-            (":service".to_owned(), text(entry.service_id.clone())),
-        ]));
-        Ok(TransactWriteItem::builder().put(put).build())
-    }
-
-    /// What a change does to the service itself, which must be its owner's and accepted by Forge.
-    fn service_change(&self, amendment: &Amendment<'_>) -> Result<TransactWriteItem, StoreError> {
-        let key = Self::key(tenant_pk(amendment.tenant_id), &service_sk(amendment.service_id));
-        // OWNER is a reserved word.
-        let condition = "attribute_exists(pk) AND #o = :owner AND activity <> :pending";
-        let names = HashMap::from([("#o".to_owned(), "owner".to_owned())]);
-        let mut values = HashMap::from([
-            (":owner".to_owned(), text(amendment.owner.clone())),
-            (":pending".to_owned(), value(&Activity::Pending)?),
-        ]);
-        let activity = match amendment.change {
-            Change::Remove => {
-                let delete = Delete::builder()
-                    .table_name(&self.table)
-                    .set_key(Some(key))
-                    .condition_expression(condition)
-                    .set_expression_attribute_names(Some(names))
-                    .set_expression_attribute_values(Some(values));
-                return Ok(TransactWriteItem::builder().delete(delete.build().map_err(refused)?).build());
-            }
-            Change::Pause => Activity::Paused,
-            Change::Resume => Activity::Active,
-        };
-        values.insert(":activity".to_owned(), value(&activity)?);
+        key: Item,
+        expression: &str,
+        condition: Condition,
+    ) -> Result<TransactWriteItem, StoreError> {
         let update = Update::builder()
             .table_name(&self.table)
             .set_key(Some(key))
-            .update_expression("SET activity = :activity")
-            .condition_expression(condition)
-            .set_expression_attribute_names(Some(names))
-            .set_expression_attribute_values(Some(values));
+            .update_expression(expression)
+            .condition_expression(condition.text)
+            .set_expression_attribute_names(condition.names)
+            .set_expression_attribute_values(condition.values);
         Ok(TransactWriteItem::builder().update(update.build().map_err(refused)?).build())
+    }
+
+    fn delete(&self, key: Item, condition: Condition) -> Result<TransactWriteItem, StoreError> {
+        let delete = Delete::builder()
+            .table_name(&self.table)
+            .set_key(Some(key))
+            .condition_expression(condition.text)
+            .set_expression_attribute_names(condition.names)
+            .set_expression_attribute_values(condition.values);
+        Ok(TransactWriteItem::builder().delete(delete.build().map_err(refused)?).build())
+    }
+
+    fn condition_check(&self, key: Item, condition: Condition) -> Result<TransactWriteItem, StoreError> {
+        let check = ConditionCheck::builder()
+            .table_name(&self.table)
+            .set_key(Some(key))
+            .condition_expression(condition.text)
+            .set_expression_attribute_names(condition.names)
+            .set_expression_attribute_values(condition.values);
+        Ok(TransactWriteItem::builder().condition_check(check.build().map_err(refused)?).build())
+    }
+}
+
+/// When a write may be made, with the names and values of its expressions.
+struct Condition {
+    text: String,
+    names: Option<HashMap<String, String>>,
+    values: Option<Item>,
+}
+
+impl Condition {
+    fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), names: None, values: None }
+    }
+
+    fn name(mut self, placeholder: &str, name: &str) -> Self {
+        self.names.get_or_insert_default().insert(placeholder.to_owned(), name.to_owned());
+        self
+    }
+
+    fn value(mut self, placeholder: &str, value: AttributeValue) -> Self {
+        self.values.get_or_insert_default().insert(placeholder.to_owned(), value);
+        self
+    }
+
+    /// Nothing is there, or what has expired and DynamoDB has not deleted yet.
+    fn absent(now: Timestamp) -> Self {
+        Self::new("attribute_not_exists(pk) OR expires_at <= :now").value(":now", number(now.as_second()))
+    }
+
+    /// The tenant has the key, the status and the last registration that were read.
+    fn tenant_as_read(tenant: &Tenant) -> Result<Self, StoreError> {
+        let as_read = Self::new("publicKey = :key AND #s = :was")
+            .name("#s", "status")
+            .value(":key", text(encode(tenant.key.public.as_bytes())))
+            .value(":was", value(&tenant.status)?);
+        let Some(time) = tenant.registered_at else {
+            return Ok(Self { text: as_read.text + " AND attribute_not_exists(registeredAt)", ..as_read });
+        };
+        let as_read = as_read.value(":registered", value(&time)?);
+        Ok(Self { text: as_read.text + " AND registeredAt = :registered", ..as_read })
+    }
+
+    /// The service is the one that was read, and as active.
+    fn service_as_read(service: &Service) -> Result<Self, StoreError> {
+        // OWNER is a reserved word.
+        Ok(Self::new("#o = :owner AND createdAt = :created AND activity = :was")
+            .name("#o", "owner")
+            .value(":owner", value(&service.owner)?)
+            .value(":created", value(&service.created_at)?)
+            .value(":was", value(&service.activity)?))
     }
 }
 
@@ -475,28 +509,33 @@ impl Registrations for DynamoStore {
         Ok(Some(Registered { tenant, service_count, services, unreadable, state }))
     }
 
-    async fn bound_to(&self, handoff: &HandoffId, now: Timestamp) -> Result<Option<Bound>, StoreError> {
+    async fn handoff_use(
+        &self,
+        handoff: &HandoffId,
+        now: Timestamp,
+    ) -> Result<Option<HandoffUse>, StoreError> {
         let item = self.get(Self::key(handoff_pk(handoff), "HANDOFF"), true).await?;
         let Some(item) = item.filter(|item| !has_expired(item, now)) else { return Ok(None) };
         let HandoffRecord { tenant_id, service_id, change } = from_item(item)?;
-        Ok(Some(Bound { tenant_id, service_id, change }))
+        Ok(Some(HandoffUse { tenant_id, service_id, change }))
     }
 
-    async fn enter(&self, entry: &Entry<'_>, now: Timestamp) -> Result<Entered, StoreError> {
-        let tenant_id = entry.tenant.id();
-        let mut writes = vec![self.tenant_write(entry, now)?];
-        if let Some(service) = entry.pending {
-            writes.push(self.service_write(&tenant_id, service, now)?);
-        }
-        let handoff_at = writes.len();
-        writes.push(self.registration_binding(entry)?);
-        match self.transact(writes).await? {
-            Ok(()) => Ok(Entered::Yes),
-            Err(codes) if codes.get(handoff_at).is_some_and(|code| code == "ConditionalCheckFailed") => {
-                Ok(Entered::HandoffUsed)
-            }
-            Err(_) => Ok(Entered::Overtaken),
-        }
+    async fn begin_registration(
+        &self,
+        registration: &PendingRegistration<'_>,
+        now: Timestamp,
+    ) -> Result<WriteOutcome, StoreError> {
+        let used = HandoffUse {
+            tenant_id: registration.tenant.id(),
+            service_id: registration.service.id.clone(),
+            change: None,
+        };
+        let writes = vec![
+            self.pending_tenant(registration, now)?,
+            self.pending_service(registration, now)?,
+            self.use_of(registration.binding, &used)?,
+        ];
+        self.transact_as_read(writes).await
     }
 
     async fn activate(
@@ -505,86 +544,82 @@ impl Registrations for DynamoStore {
         service: &Service,
         others: &[ServiceId],
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<WriteOutcome, StoreError> {
         let id = tenant.id();
-        let active = HashMap::from([
-            (":index".to_owned(), text(ACTIVE)),
-            (":id".to_owned(), text(id.clone())),
-            (":status".to_owned(), text("active")),
-            (":now".to_owned(), value(&now)?),
-            (":key".to_owned(), text(encode(tenant.key.public.as_bytes()))),
-        ]);
-        // `status` and `active` are reserved words or close to them; #s names the attribute.
-        let assignments = "SET active = :index, tenantId = :id, #s = :status, registeredAt = :now";
-        // The app has just been told this key: one that took its place meanwhile is not the one that it trusts.
-        let mut tenant_update = self.keep(&id, "TENANT", assignments, " AND publicKey = :key", active)?;
-        tenant_update.expression_attribute_names =
-            Some(HashMap::from([("#s".to_owned(), "status".to_owned())]));
+        let key = |sk: &str| Self::key(tenant_pk(&id), sk);
+        // The app has just been told the key: one that took its place meanwhile is not the one that it trusts.
+        let as_read = Condition::tenant_as_read(tenant)?
+            .value(":index", text(ACTIVE))
+            .value(":id", text(id.clone()))
+            .value(":status", value(&TenantStatus::Active)?)
+            .value(":now", value(&now)?);
+        let assignments =
+            "SET active = :index, tenantId = :id, #s = :status, registeredAt = :now REMOVE expires_at";
+        let mut writes = vec![self.update_in(key("TENANT"), assignments, as_read)?];
 
-        // Somebody else's registration of the same URL, or a later one, may have taken the place of the one that was accepted.
-        let mut names = HashMap::from([("#o".to_owned(), "owner".to_owned())]);
-        let mut values = HashMap::from([
-            (":owner".to_owned(), value(&service.owner)?),
-            (":created".to_owned(), value(&service.created_at)?),
-        ]);
+        // A pause since it was read stays one; what was removed stays away; another registration of the URL is another one.
+        let mut as_read = Condition::service_as_read(service)?;
         let mut set = Vec::new();
         if service.activity == Activity::Pending {
             set.push("activity = :active");
-            values.insert(":active".to_owned(), value(&Activity::Active)?);
+            as_read = as_read.value(":active", value(&Activity::Active)?);
         }
         if let Some(first) = &service.first {
             // FIRST is a reserved word; a first result is never replaced by a later one.
             set.push("#f = if_not_exists(#f, :first)");
-            values.insert(":first".to_owned(), value(&Json(first))?);
-            names.insert("#f".to_owned(), "first".to_owned());
+            as_read = as_read.value(":first", value(&Json(first))?).name("#f", "first");
         }
-        let assignments = if set.is_empty() { String::new() } else { format!("SET {}", set.join(", ")) };
-        let same = " AND #o = :owner AND createdAt = :created";
-        let mut service_update = self.keep(&id, &service_sk(&service.id), &assignments, same, values)?;
-        service_update.expression_attribute_names = Some(names);
+        let set = if set.is_empty() { String::new() } else { format!("SET {} ", set.join(", ")) };
+        let assignments = format!("{set}REMOVE expires_at");
+        writes.push(self.update_in(key(&service_sk(&service.id)), &assignments, as_read)?);
 
-        let mut writes = vec![tenant_update, service_update];
         if tenant.status == TenantStatus::Suspended {
             // The app has just answered: the failures that led to the suspension are over.
-            let mut state = self.keep(&id, "STATE", "", "", Item::new())?;
-            state.update_expression.push_str(", failingSince, goneSince");
-            writes.push(state);
+            let there = Condition::new("attribute_exists(pk)");
+            writes.push(self.update_in(key("STATE"), "REMOVE expires_at, failingSince, goneSince", there)?);
         }
         for other in others {
-            writes.push(self.keep(&id, &service_sk(other), "", "", Item::new())?);
+            // What was removed and registered again meanwhile is pending, and keeps its end.
+            let accepted = Condition::new("attribute_exists(pk) AND activity <> :pending")
+                .value(":pending", value(&Activity::Pending)?);
+            writes.push(self.update_in(key(&service_sk(other)), "REMOVE expires_at", accepted)?);
         }
-        let writes =
-            writes.into_iter().map(|update| TransactWriteItem::builder().update(update).build()).collect();
-        match self.transact(writes).await? {
-            Ok(()) => Ok(()),
-            Err(codes) => {
-                Err(StoreError::Unavailable(format!("activation was cancelled: {}", codes.join(", ")).into()))
-            }
-        }
+        self.transact_as_read(writes).await
     }
 
-    async fn amend(&self, amendment: &Amendment<'_>) -> Result<Amended, StoreError> {
-        let bound = Bound {
-            tenant_id: amendment.tenant_id.clone(),
-            service_id: amendment.service_id.clone(),
-            change: Some(amendment.change),
+    async fn apply_change(
+        &self,
+        ServiceChange { tenant_id, service_id, change, found, found_count, count_without, binding }: &ServiceChange<'_>,
+        now: Timestamp,
+    ) -> Result<WriteOutcome, StoreError> {
+        let used = HandoffUse {
+            tenant_id: (*tenant_id).clone(),
+            service_id: (*service_id).clone(),
+            change: Some(*change),
         };
-        let put = self.handoff_write(amendment.binding, bound, "attribute_not_exists(pk)")?;
-        let mut writes = vec![TransactWriteItem::builder().put(put).build()];
-        if let Some((found, without)) = amendment.counts {
-            writes.push(self.service_change(amendment)?);
-            if amendment.change == Change::Remove {
-                let update = Update::builder()
-                    .table_name(&self.table)
-                    .set_key(Some(Self::key(tenant_pk(amendment.tenant_id), "TENANT")))
-                    .update_expression("SET serviceCount = :without")
-                    .condition_expression("serviceCount = :found")
-                    .expression_attribute_values(":found", number(found.into()))
-                    .expression_attribute_values(":without", number(without.into()));
-                writes.push(TransactWriteItem::builder().update(update.build().map_err(refused)?).build());
+        let mut writes = vec![self.use_of(binding, &used)?];
+        let key = Self::key(tenant_pk(tenant_id), &service_sk(service_id));
+        let Some(found) = found else {
+            writes.push(self.condition_check(key, Condition::absent(now))?);
+            return self.transact_as_read(writes).await;
+        };
+        let as_read = Condition::service_as_read(found)?;
+        let activity = match change {
+            Change::Remove => {
+                writes.push(self.delete(key, as_read)?);
+                let as_counted = Condition::new("serviceCount = :found")
+                    .value(":found", number((*found_count).into()))
+                    .value(":without", number((*count_without).into()));
+                let tenant = Self::key(tenant_pk(tenant_id), "TENANT");
+                writes.push(self.update_in(tenant, "SET serviceCount = :without", as_counted)?);
+                return self.transact_as_read(writes).await;
             }
-        }
-        Ok(self.transact(writes).await?.map_or(Amended::Overtaken, |()| Amended::Yes))
+            Change::Pause => Activity::Paused,
+            Change::Resume => Activity::Active,
+        };
+        let as_read = as_read.value(":activity", value(&activity)?);
+        writes.push(self.update_in(key, "SET activity = :activity", as_read)?);
+        self.transact_as_read(writes).await
     }
 }
 

@@ -1,6 +1,9 @@
-//! Adapters around the real ones that fail at one chosen call, in each way that AWS fails.
+//! Adapters around the real ones that fail at one chosen call, in each way that AWS fails, or before which something else
+//! happens: a race, at the very point where it matters.
 
+use std::fmt;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
@@ -9,8 +12,8 @@ use shared::key::{KeyContext, KeyError, MakeKey, PrivateKey, PublicKey, Sign, Un
 use shared::service::Service;
 use shared::status::State;
 use shared::store::{
-    Amended, Amendment, Bound, Checks, Committed, Deliveries, Entered, Entry, Registered, Registrations,
-    Rotations, StoreError, TenantRange, Watched,
+    Checks, Committed, Deliveries, HandoffUse, PendingRegistration, Registered, Registrations, Rotations,
+    ServiceChange, StoreError, TenantRange, Watched, WriteOutcome,
 };
 use shared::tenant::{NextKey, Tenant, TenantStatus};
 use shared::tick::Tick;
@@ -38,6 +41,19 @@ impl Fault {
 pub struct Faults {
     at: Option<(usize, Fault)>,
     calls: Arc<Mutex<Vec<&'static str>>>,
+    meanwhile: Arc<Mutex<Vec<Meanwhile>>>,
+}
+
+/// What happens before the next call of a name.
+struct Meanwhile {
+    call: &'static str,
+    what: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "something before {}", self.call)
+    }
 }
 
 impl Faults {
@@ -50,7 +66,28 @@ impl Faults {
     /// The call of this index, from 0, fails like this.
     #[must_use]
     pub fn at(call: usize, fault: Fault) -> Self {
-        Self { at: Some((call, fault)), calls: Arc::default() }
+        Self { at: Some((call, fault)), ..Self::default() }
+    }
+
+    /// No call fails, and `what` happens right before the next one of this name.
+    #[must_use]
+    pub fn before(call: &'static str, what: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self::none().and_before(call, what)
+    }
+
+    /// The same, added.
+    #[must_use]
+    pub fn and_before(self, call: &'static str, what: impl Future<Output = ()> + Send + 'static) -> Self {
+        let meanwhile = Meanwhile { call, what: Box::pin(what) };
+        self.meanwhile.lock().expect("no test panicked inside").push(meanwhile);
+        self
+    }
+
+    /// The first of what happens before a call of this name, taken out.
+    fn meanwhile(&self, call: &str) -> Option<Meanwhile> {
+        let mut all = self.meanwhile.lock().expect("no test panicked inside");
+        let position = all.iter().position(|meanwhile| meanwhile.call == call)?;
+        Some(all.remove(position))
     }
 
     /// The names of the calls so far.
@@ -66,6 +103,9 @@ impl Faults {
         error: fn(Fault) -> E,
         carry_out: impl Future<Output = Result<T, E>> + Send,
     ) -> Result<T, E> {
+        if let Some(meanwhile) = self.meanwhile(name) {
+            meanwhile.what.await;
+        }
         let index = {
             let mut calls = self.calls.lock().expect("no test panicked inside");
             calls.push(name);
@@ -120,12 +160,21 @@ impl<S: Registrations> Registrations for FailingStore<S> {
         self.faults.call("find", store_error, self.store.find(tenant, now)).await
     }
 
-    async fn bound_to(&self, handoff: &HandoffId, now: Timestamp) -> Result<Option<Bound>, StoreError> {
-        self.faults.call("bound_to", store_error, self.store.bound_to(handoff, now)).await
+    async fn handoff_use(
+        &self,
+        handoff: &HandoffId,
+        now: Timestamp,
+    ) -> Result<Option<HandoffUse>, StoreError> {
+        self.faults.call("handoff_use", store_error, self.store.handoff_use(handoff, now)).await
     }
 
-    async fn enter(&self, entry: &Entry<'_>, now: Timestamp) -> Result<Entered, StoreError> {
-        self.faults.call("enter", store_error, self.store.enter(entry, now)).await
+    async fn begin_registration(
+        &self,
+        registration: &PendingRegistration<'_>,
+        now: Timestamp,
+    ) -> Result<WriteOutcome, StoreError> {
+        let begin = self.store.begin_registration(registration, now);
+        self.faults.call("begin_registration", store_error, begin).await
     }
 
     async fn activate(
@@ -134,13 +183,17 @@ impl<S: Registrations> Registrations for FailingStore<S> {
         service: &Service,
         others: &[ServiceId],
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<WriteOutcome, StoreError> {
         let activate = self.store.activate(tenant, service, others, now);
         self.faults.call("activate", store_error, activate).await
     }
 
-    async fn amend(&self, amendment: &Amendment<'_>) -> Result<Amended, StoreError> {
-        self.faults.call("amend", store_error, self.store.amend(amendment)).await
+    async fn apply_change(
+        &self,
+        change: &ServiceChange<'_>,
+        now: Timestamp,
+    ) -> Result<WriteOutcome, StoreError> {
+        self.faults.call("apply_change", store_error, self.store.apply_change(change, now)).await
     }
 }
 

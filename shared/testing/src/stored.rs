@@ -1,13 +1,18 @@
-//! Registrations and changes as add-service stores them, for tests of what other functions make of them.
+//! Registrations and changes as add-service stores them, and suspensions as check-services does, for tests of what the other
+//! functions make of them.
 
 use jiff::Timestamp;
 use shared::clock::random_nonce;
 use shared::handoff::Binding;
 use shared::id::{HandoffId, ServiceId, TenantId};
 use shared::service::{Change, Service};
+use shared::status::State;
 use shared::store::dynamo::DynamoStore;
-use shared::store::{Amended, Amendment, Entered, Entry, Registrations as _};
+use shared::store::{
+    Checks as _, PendingRegistration, Registrations as _, SUSPENDED_FOR, ServiceChange, WriteOutcome,
+};
 use shared::tenant::Tenant;
+use shared::tick::{Period, Tick};
 
 /// A hand-off that nobody has used.
 #[must_use]
@@ -23,16 +28,17 @@ pub fn unused_handoff(now: Timestamp) -> Binding {
 pub async fn register(store: &DynamoStore, tenant: &Tenant, service: &Service, now: Timestamp) {
     let found = store.find(&tenant.id(), now).await.expect("a readable tenant");
     let found_count = found.map(|found| found.service_count);
-    let entry = Entry {
+    let registration = PendingRegistration {
         tenant,
         found_count,
         new_count: found_count.unwrap_or_default() + 1,
-        pending: Some(service),
-        service_id: &service.id,
+        found: None,
+        service,
         binding: &unused_handoff(now),
     };
-    assert_eq!(store.enter(&entry, now).await.expect("a store"), Entered::Yes);
-    store.activate(tenant, service, &[], now).await.expect("a store");
+    let begun = store.begin_registration(&registration, now).await.expect("a store");
+    assert_eq!(begun, WriteOutcome::Applied);
+    assert_eq!(store.activate(tenant, service, &[], now).await.expect("a store"), WriteOutcome::Applied);
 }
 
 /// Changes a service in the name of its owner.
@@ -42,13 +48,37 @@ pub async fn register(store: &DynamoStore, tenant: &Tenant, service: &Service, n
 pub async fn change(store: &DynamoStore, tenant: &TenantId, id: &ServiceId, change: Change, now: Timestamp) {
     let found = store.find(tenant, now).await.expect("a readable tenant").expect("a tenant");
     let service = found.services.iter().find(|service| service.id == *id).expect("a service");
-    let amendment = Amendment {
+    let change = ServiceChange {
         tenant_id: tenant,
         service_id: id,
         change,
-        owner: &service.owner,
-        counts: Some((found.service_count, found.service_count - 1)),
+        found: Some(service),
+        found_count: found.service_count,
+        count_without: found.service_count - 1,
         binding: &unused_handoff(now),
     };
-    assert_eq!(store.amend(&amendment).await.expect("a store"), Amended::Yes);
+    assert_eq!(store.apply_change(&change, now).await.expect("a store"), WriteOutcome::Applied);
+}
+
+/// A round of checks before `now` has stored a state.
+///
+/// # Panics
+/// Without a table.
+pub async fn tick(store: &DynamoStore, tenant: &TenantId, now: Timestamp) {
+    let found = store.load(tenant, now).await.expect("a readable tenant");
+    let period = Period::from_minutes(5).expect("a divisor of 60");
+    let state = State { last_tick: Some(Tick::containing(now, period)), ..State::default() };
+    let last_tick = found.and_then(|found| found.state.last_tick);
+    store.commit(tenant, last_tick, &state).await.expect("a store");
+}
+
+/// Suspends a tenant whose app has not answered for long; or revives it.
+///
+/// # Panics
+/// When there is no such tenant.
+pub async fn suspend(store: &DynamoStore, tenant: &TenantId, is_suspended: bool, now: Timestamp) {
+    let found = store.load(tenant, now).await.expect("a readable tenant").expect("a tenant");
+    let services: Vec<_> = found.services.iter().map(|service| service.id.clone()).collect();
+    let expires_at = is_suspended.then_some(now + SUSPENDED_FOR);
+    store.suspend(tenant, &services, expires_at).await.expect("a store");
 }

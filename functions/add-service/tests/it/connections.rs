@@ -6,10 +6,12 @@ use futures::future::{BoxFuture, FutureExt as _, join_all};
 use jiff::Timestamp;
 use shared::id::{CloudId, HandoffId, TenantId};
 use shared::key::kms::{DeploymentKey, WrappingKey};
-use shared::key::{KeyContext, KeyError, MakeKey as _, Sign as _, UnwrapKey as _, WrappedKey};
+use shared::key::{
+    KeyContext, KeyError, MakeKey as _, PrivateKey, Sign as _, TenantKey, UnwrapKey as _, WrappedKey,
+};
 use shared::store::dynamo::DynamoStore;
 use shared::store::{Checks as _, Registrations as _, Rotations as _, StoreError, TenantRange};
-use shared::tenant::TenantStatus;
+use shared::tenant::{Tenant, TenantStatus, TriggerRule};
 use shared_testing::aws_server::AwsServer;
 
 /// What a call ended with, as far as it matters here.
@@ -70,11 +72,26 @@ async fn no_call_of_the_store_goes_without_a_permit() {
     let (handoff, now) = (HandoffId::derive("app", "1"), Timestamp::UNIX_EPOCH);
     let cloud_id = CloudId::parse("11111111-2222-4333-8444-555555555555").unwrap();
     let tenant = TenantId::derive(&cloud_id, "trigger");
+    let marked = Tenant {
+        trigger_url: TriggerRule { hosts: vec!["t.example".to_owned()], allow_loopback: false }
+            .parse("https://t.example/x1/a")
+            .unwrap(),
+        key: TenantKey {
+            public: PrivateKey::from_seed(&[1; 32]).public_key().unwrap(),
+            wrapped: WrappedKey::new(vec![1]),
+            made_at: now,
+        },
+        cloud_id,
+        next_key: None,
+        status: TenantStatus::Unregistered,
+        created_at: now,
+        registered_at: Some(now),
+    };
     let range = TenantRange::default();
     let calls = (0..50).flat_map(|_| -> [Call<'_>; 5] {
         [
-            async { is_unavailable(&store.bound_to(&handoff, now).await) }.boxed(),
-            async { is_unavailable(&store.mark(&tenant, TenantStatus::Active).await) }.boxed(),
+            async { is_unavailable(&store.handoff_use(&handoff, now).await) }.boxed(),
+            async { is_unavailable(&store.mark(&marked, TenantStatus::Active).await) }.boxed(),
             async { is_unavailable(&store.active(&range).await) }.boxed(),
             async { is_unavailable(&store.tenant(&tenant, now).await) }.boxed(),
             async { is_unavailable(&store.find(&tenant, now).await) }.boxed(),

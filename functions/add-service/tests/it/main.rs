@@ -6,5 +6,6 @@ mod bounds;
 mod connections;
 mod input;
 mod management;
+mod races;
 mod registration;
 mod world;

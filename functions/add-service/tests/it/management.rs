@@ -8,10 +8,11 @@ use shared::config::ServiceLimits;
 use shared::id::ServiceId;
 use shared::service::Activity;
 use shared::status::{History, ServiceStatus, State, Status};
-use shared::store::{Checks as _, Committed, Registered, Registrations as _};
+use shared::store::{Checks as _, Committed, Registered, Registrations as _, WriteOutcome};
 use shared::tenant::TenantStatus;
 use shared::tick::{Period, Tick};
 use shared_testing::forge_app::{ForgeApp, management_claims};
+use shared_testing::stored;
 
 use crate::world::{
     Deployed, MANAGE_FORM, MANAGE_JSON, World, changed, document, in_form, json_request, text,
@@ -280,16 +281,22 @@ async fn what_is_not_there_is_removed_already_and_cannot_be_paused() {
 }
 
 #[tokio::test]
-async fn what_forge_has_not_accepted_is_no_service_yet() {
+async fn what_forge_has_not_accepted_can_be_removed_and_nothing_else() {
     let world = World::start().await;
     let a = add(&world, "a").await;
     assert_eq!(ask(&world, "remove", &a).await.status(), 200);
     world.app.answer_next([shared_testing::forge_app::Reply::Code(403, "HANDOFF_INVALID")]);
     assert_eq!(world.function().handle(json_request(&world.wish("a").await)).await.status(), 403);
-    for (change, status) in [("pause", 404), ("resume", 404), ("remove", 200)] {
-        assert_eq!(ask(&world, change, &a).await.status(), status, "{change}");
+    for change in ["pause", "resume"] {
+        assert_eq!(ask(&world, change, &a).await.status(), 404, "{change}");
     }
-    assert_eq!(activities(&world).await, [(a, Activity::Pending)]);
+    let mut claims = management_claims("remove", &a);
+    claims["accountId"] = json!("owner-2");
+    let response = send(&world.function(), &world.app.handoff_with(claims, world.clock.now()).await).await;
+    assert_eq!(refusal(&response), refused(403, "NOT_YOUR_SERVICE"));
+    assert_eq!(activities(&world).await, [(a.clone(), Activity::Pending)]);
+    assert_eq!(ask(&world, "remove", &a).await.status(), 200);
+    assert_eq!((activities(&world).await, stored(&world).await.service_count), (vec![], 0));
 }
 
 #[tokio::test]
@@ -342,19 +349,20 @@ async fn a_registration_that_is_sent_again_brings_nothing_back() {
 async fn a_registration_that_lost_its_place_activates_nothing() {
     let world = World::start().await;
     let a = add(&world, "a").await;
-    let (before, now) = (stored(&world).await, world.clock.now());
-    let service = before.services[0].clone();
+    let (service, now) = (stored(&world).await.services[0].clone(), world.clock.now());
     assert_eq!(ask(&world, "remove", &a).await.status(), 200);
     world.clock.advance(60);
     add(&world, "a").await;
     // What Forge accepted was the service of before, or somebody else's.
     let somebody = shared::id::Owner::parse("somebody-else").unwrap();
-    let now_there = stored(&world).await.services[0].clone();
+    let Registered { tenant, services, .. } = stored(&world).await;
+    let now_there = services[0].clone();
     for lost in [service, shared::service::Service { owner: somebody, ..now_there.clone() }] {
-        let outcome = world.aws.store().activate(&before.tenant, &lost, &[], now).await;
-        assert!(matches!(outcome, Err(shared::store::StoreError::Unavailable(_))), "{outcome:?}");
+        let outcome = world.aws.store().activate(&tenant, &lost, &[], now).await;
+        assert_eq!(outcome.unwrap(), WriteOutcome::Conflict);
     }
-    world.aws.store().activate(&before.tenant, &now_there, &[], now).await.unwrap();
+    let outcome = world.aws.store().activate(&tenant, &now_there, &[], now).await;
+    assert_eq!(outcome.unwrap(), WriteOutcome::Applied);
 }
 
 #[tokio::test]
@@ -410,6 +418,34 @@ async fn a_browser_gets_a_page_that_says_when_jira_shows_it() {
             && page.contains("Back to Jira")
     );
     assert!(!page.contains("<form"), "no button that cannot succeed: {page}");
+}
+
+#[tokio::test]
+async fn the_page_says_when_jira_shows_it_also_where_no_report_is_due() {
+    let world = World::start().await;
+    let (a, b) = (add(&world, "a").await, add(&world, "b").await);
+    let (store, tenant, now) = (world.aws.store(), world.app.tenant_id(), world.clock.now());
+    let page = async |handoff: &str| {
+        let request = changed(MANAGE_FORM, |event| in_form(event, &[("handoff", handoff)]));
+        let page = text(&world.function().handle(request).await);
+        page.split("<p>").nth(1).and_then(|rest| rest.split("</p>").next()).unwrap().to_owned()
+    };
+    let pause = world.app.management("pause", &a, now).await;
+    let due = "Jira shows it as PAUSED with the next report, within about 5 minutes.";
+    assert_eq!(page(&pause).await, due);
+    stored::tick(&store, &tenant, now).await;
+    stored::suspend(&store, &tenant, true, now).await;
+    let daily =
+        "with the next report that it accepts. It has accepted none for long, so one is sent once a day.";
+    assert_eq!(page(&pause).await, format!("Jira shows it as PAUSED {daily}"), "the same again, now");
+    let remove = world.app.management("remove", &b, now).await;
+    assert_eq!(page(&remove).await, format!("It disappears from Jira {daily}"));
+    stored::suspend(&store, &tenant, false, now).await;
+    store.mark(&stored(&world).await.tenant, TenantStatus::Unregistered).await.unwrap();
+    let resume = world.app.management("resume", &a, now).await;
+    let none =
+        "with the first report after “Add service” has been used there again. Until then it accepts none.";
+    assert_eq!(page(&resume).await, format!("Jira shows its status {none}"));
 }
 
 #[tokio::test]
