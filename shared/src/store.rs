@@ -21,6 +21,9 @@ pub const PENDING_FOR: SignedDuration = SignedDuration::from_hours(24);
 /// How long a suspended tenant is kept.
 pub const SUSPENDED_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
 
+/// How often add-service works for one hand-off, which a person got by one press of a button.
+pub const ATTEMPTS_PER_HANDOFF: u32 = 10;
+
 /// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -123,6 +126,12 @@ pub trait Registrations: Send + Sync {
         handoff: &HandoffId,
         now: Timestamp,
     ) -> impl Future<Output = Result<Option<HandoffUse>, StoreError>> + Send;
+
+    /// Counts an attempt under a hand-off, before anything is done for it. A conflict: all of them are used.
+    fn count_attempt(
+        &self,
+        handoff: &Binding,
+    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
 
     /// Stores a registration that Forge has not accepted yet, all or nothing.
     fn begin_registration(

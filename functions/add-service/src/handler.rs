@@ -115,7 +115,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
                 let problem = refused.problem;
                 response::problem(&problem, format, || {
                     // Only a person who can change something, or send it again, gets the form again.
-                    if problem.status == 401 || problem.code == "REFUSED_BY_FORGE" {
+                    if matches!(problem.status, 401 | 429) || problem.code == "REFUSED_BY_FORGE" {
                         page::notice(&problem, handoff.callback_url.as_ref())
                     } else {
                         page::register(&fields.form_input(), &handoff, Some(&problem))

@@ -1,5 +1,5 @@
 //! The order of a registration, so that a crash, a refusal or a lost answer at any point leaves nothing that the same
-//! request does not finish: check, store as pending, REGISTER, activate.
+//! request does not finish: count the attempt, check, store as pending, REGISTER, activate.
 //!
 //! Deliberately absent: HTTP, and any private key. This function can have REGISTER signed, never an UPDATE.
 
@@ -18,7 +18,10 @@ use shared::probe::{AttemptKind, Failure, HttpProbe, Observation, Probe as _, Re
 use shared::problem::{FieldError, Problem};
 use shared::service::{Activity, Service};
 use shared::status::{self, Status};
-use shared::store::{HandoffUse, PendingRegistration, Registered, Registrations, StoreError, WriteOutcome};
+use shared::store::{
+    ATTEMPTS_PER_HANDOFF, HandoffUse, PendingRegistration, Registered, Registrations, StoreError,
+    WriteOutcome,
+};
 use shared::tenant::{Tenant, TenantStatus};
 
 use crate::input::Wanted;
@@ -44,6 +47,9 @@ pub enum NotAdded {
     /// The hand-off is used, or late and bound to nothing.
     #[error("hand-off refused: {0}")]
     Handoff(&'static str),
+    /// The hand-off was tried as often as allowed.
+    #[error("hand-off refused: all {ATTEMPTS_PER_HANDOFF} attempts are used")]
+    AttemptsUsed,
     /// The service that the hand-off added is gone.
     #[error("hand-off refused: used for a service that was removed")]
     Removed,
@@ -96,6 +102,9 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         let service_id = ServiceId::derive(&tenant_id, wanted.check.url.as_str());
         let request = Request { handoff, wanted, tenant_id, service_id };
         let resumes = self.check_use(&request).await?;
+        if self.store.count_attempt(&handoff.binding).await? == WriteOutcome::Conflict {
+            return Err(NotAdded::AttemptsUsed);
+        }
 
         let found = self.store.find(&request.tenant_id, self.clock.now()).await?;
         let mine = found.as_ref().and_then(|found| service_of(found, &request.service_id));
@@ -404,6 +413,11 @@ impl NotAdded {
                 let detail =
                     "It has been used for another service. Go back to Jira and press “Add service” again.";
                 Problem::new(401, "HANDOFF_USED", "This link has been used", detail)
+            }
+            Self::AttemptsUsed => {
+                let detail = "It can be tried ten times. Go back to Jira, open the Health Monitor page and press “Add service” \
+                              again: that gives you a new one.";
+                Problem::new(429, "ATTEMPTS_USED", "This link has been tried too often", detail)
             }
             Self::Removed => {
                 let detail = "The service that it added has been removed. Go back to Jira and press “Add service” again.";

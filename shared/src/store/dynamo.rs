@@ -22,8 +22,8 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    Checks, Committed, Deliveries, HandoffUse, PENDING_FOR, PendingRegistration, Registered, Registrations,
-    ServiceChange, StoreError, TenantRange, Watched, WriteOutcome,
+    ATTEMPTS_PER_HANDOFF, Checks, Committed, Deliveries, HandoffUse, PENDING_FOR, PendingRegistration,
+    Registered, Registrations, ServiceChange, StoreError, TenantRange, Watched, WriteOutcome,
 };
 use crate::aws::BoundedClient;
 use crate::handoff::{Binding, RESUME_FOR};
@@ -158,13 +158,16 @@ struct StateRecord {
     gone_since: Option<Timestamp>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct HandoffRecord {
-    tenant_id: TenantId,
-    service_id: ServiceId,
+    /// Absent as long as it was tried and has led to nothing, as is the service.
+    #[serde(default)]
+    tenant_id: Option<TenantId>,
+    #[serde(default)]
+    service_id: Option<ServiceId>,
     /// Absent for a registration.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     change: Option<Change>,
 }
 
@@ -390,7 +393,7 @@ impl DynamoStore {
         let mut condition = Condition::new(format!("attribute_not_exists(serviceId){again}"))
             .value(":tenant", text(used.tenant_id.clone()))
             .value(":service", text(used.service_id.clone()))
-            .value(":expires", number((binding.expires_at + RESUME_FOR).as_second()))
+            .value(":expires", handoff_end(binding))
             .name("#c", "change");
         let mut assignments =
             "SET tenantId = :tenant, serviceId = :service, expires_at = :expires".to_owned();
@@ -517,7 +520,23 @@ impl Registrations for DynamoStore {
         let item = self.get(Self::key(handoff_pk(handoff), "HANDOFF"), true).await?;
         let Some(item) = item.filter(|item| !has_expired(item, now)) else { return Ok(None) };
         let HandoffRecord { tenant_id, service_id, change } = from_item(item)?;
-        Ok(Some(HandoffUse { tenant_id, service_id, change }))
+        let ids = tenant_id.zip(service_id);
+        Ok(ids.map(|(tenant_id, service_id)| HandoffUse { tenant_id, service_id, change }))
+    }
+
+    async fn count_attempt(&self, handoff: &Binding) -> Result<WriteOutcome, StoreError> {
+        let update = UpdateItemInput::builder()
+            .set_key(Some(Self::key(handoff_pk(&handoff.id), "HANDOFF")))
+            .update_expression("SET attempts = if_not_exists(attempts, :none) + :one, expires_at = :expires")
+            .condition_expression("attribute_not_exists(attempts) OR attempts < :all")
+            .expression_attribute_values(":none", number(0))
+            .expression_attribute_values(":one", number(1))
+            .expression_attribute_values(":all", number(ATTEMPTS_PER_HANDOFF.into()))
+            .expression_attribute_values(":expires", handoff_end(handoff));
+        Ok(match self.update(update).await? {
+            Committed::Yes => WriteOutcome::Applied,
+            Committed::Overtaken => WriteOutcome::Conflict,
+        })
     }
 
     async fn begin_registration(
@@ -1034,6 +1053,11 @@ fn service_sk(service: &ServiceId) -> String {
 
 fn handoff_pk(handoff: &HandoffId) -> String {
     format!("HANDOFF#{handoff}")
+}
+
+/// After it a hand-off is refused, whatever it was used for.
+fn handoff_end(handoff: &Binding) -> AttributeValue {
+    number((handoff.expires_at + RESUME_FOR).as_second())
 }
 
 fn text(value: impl Into<String>) -> AttributeValue {

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
+use shared::handoff::Binding;
 use shared::id::{HandoffId, ServiceId, TenantId};
 use shared::key::{KeyContext, KeyError, MakeKey, PrivateKey, PublicKey, Sign, UnwrapKey, WrappedKey};
 use shared::service::Service;
@@ -166,6 +167,10 @@ impl<S: Registrations> Registrations for FailingStore<S> {
         now: Timestamp,
     ) -> Result<Option<HandoffUse>, StoreError> {
         self.faults.call("handoff_use", store_error, self.store.handoff_use(handoff, now)).await
+    }
+
+    async fn count_attempt(&self, handoff: &Binding) -> Result<WriteOutcome, StoreError> {
+        self.faults.call("count_attempt", store_error, self.store.count_attempt(handoff)).await
     }
 
     async fn begin_registration(

@@ -1,8 +1,8 @@
 //! An endpoint to monitor, whose health a test switches.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -17,6 +17,7 @@ pub struct Target {
     address: SocketAddr,
     status: Arc<AtomicU16>,
     asked: Arc<AtomicUsize>,
+    location: Arc<Mutex<String>>,
 }
 
 impl Target {
@@ -32,12 +33,15 @@ impl Target {
             address: listener.local_addr().expect("its address"),
             status: Arc::new(AtomicU16::new(200)),
             asked: Arc::default(),
+            location: Arc::default(),
         };
         let (status, asked) = (Arc::clone(&target.status), Arc::clone(&target.asked));
+        let location = Arc::clone(&target.location);
         let app = Router::new().fallback(async move || {
             asked.fetch_add(1, Ordering::SeqCst);
             let status = StatusCode::from_u16(status.load(Ordering::SeqCst)).expect("a status code");
-            (status, [("x-answered", ANSWERED)], ANSWERED)
+            let location = location.lock().expect("no test panicked inside").clone();
+            (status, [("x-answered", ANSWERED.to_owned()), ("location", location)], ANSWERED)
         });
         tokio::spawn(async { axum::serve(listener, app).await });
         target
@@ -52,6 +56,15 @@ impl Target {
     /// Answers with this status code from now on.
     pub fn answer(&self, status: u16) {
         self.status.store(status, Ordering::SeqCst);
+    }
+
+    /// Answers with a redirect to this URL from now on.
+    ///
+    /// # Panics
+    /// When another test panicked.
+    pub fn redirect_to(&self, url: &str) {
+        url.clone_into(&mut self.location.lock().expect("no test panicked inside"));
+        self.answer(302);
     }
 
     /// How many requests it has seen.

@@ -112,19 +112,37 @@ async fn walk_all(before: &[&str], path: &str, expected_calls: &[&str]) {
 
 #[tokio::test]
 async fn the_first_registration_of_a_site_is_finished_by_the_same_request() {
-    let calls = ["handoff_use", "find", "make_key", "begin_registration", "public_key", "sign", "activate"];
+    let calls = [
+        "handoff_use",
+        "count_attempt",
+        "find",
+        "make_key",
+        "begin_registration",
+        "public_key",
+        "sign",
+        "activate",
+    ];
     walk(&[], "a", &calls).await;
 }
 
 #[tokio::test]
 async fn a_further_registration_is_finished_by_the_same_request() {
-    walk(&["a"], "b", &["handoff_use", "find", "begin_registration", "public_key", "sign", "activate"]).await;
+    walk(
+        &["a"],
+        "b",
+        &["handoff_use", "count_attempt", "find", "begin_registration", "public_key", "sign", "activate"],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_repeated_registration_is_finished_by_the_same_request() {
-    walk(&["a", "b"], "a", &["handoff_use", "find", "begin_registration", "public_key", "sign", "activate"])
-        .await;
+    walk(
+        &["a", "b"],
+        "a",
+        &["handoff_use", "count_attempt", "find", "begin_registration", "public_key", "sign", "activate"],
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -20,6 +20,11 @@ async fn send(function: &Deployed, body: &Value) -> Response<lambda_http::Body> 
     function.handle(json_request(body)).await
 }
 
+fn code(response: &Response<lambda_http::Body>) -> (u16, String) {
+    let code = document(response)["code"].as_str().unwrap_or_default().to_owned();
+    (response.status().as_u16(), code)
+}
+
 async fn stored(world: &World) -> Option<Registered> {
     world.aws.store().find(&world.app.tenant_id(), world.clock.now()).await.unwrap()
 }
@@ -190,6 +195,86 @@ async fn invalid_input_binds_nothing() {
     wish["name"] = right;
     wish["url"] = json!(world.target.url("b"));
     assert_eq!(send(&function, &wish).await.status(), 201);
+}
+
+#[tokio::test]
+async fn a_handoff_is_good_for_ten_attempts_whatever_they_come_to() {
+    let world = World::start().await;
+    let function = world.function();
+    // Refused after its check, and nothing is bound: the cheapest way to have somebody wait for it.
+    world.target.redirect_to("http://10.0.0.1/");
+    let wish = world.wish("a").await;
+    let twelve: Vec<_> =
+        futures::future::join_all((0..12).map(|_| send(&function, &wish))).await.iter().map(code).collect();
+    let count = |code: &str| twelve.iter().filter(|(_, found)| found == code).count();
+    assert_eq!((count("TARGET_NOT_ALLOWED"), count("ATTEMPTS_USED")), (10, 2), "{twelve:?}");
+    assert_eq!(world.target.asked(), 10);
+    assert!(stored(&world).await.is_none() && world.app.callbacks().is_empty());
+
+    world.target.answer(200);
+    let response = send(&function, &wish).await;
+    assert_eq!(code(&response), (429, "ATTEMPTS_USED".to_owned()));
+    assert!(!response.headers().contains_key("retry-after"), "the same link never works again");
+    let mut request = json_request(&wish);
+    request.headers_mut().insert("accept", "text/html".parse().unwrap());
+    let page = text(&function.handle(request).await);
+    assert!(page.contains("press “Add service” again") && page.contains("Back to Jira"), "{page}");
+    assert!(!page.contains("<form"), "no form that cannot succeed: {page}");
+    assert_eq!(send(&function, &world.wish("a").await).await.status(), 201, "a new link does");
+}
+
+#[tokio::test]
+async fn what_is_tried_ten_times_can_be_accepted_at_the_tenth_and_is_forgotten_with_its_handoff() {
+    let world = World::start().await;
+    let function = world.function();
+    let wish = world.wish("a").await;
+    world.app.answer_next(vec![Reply::Code(401, "UNAUTHORIZED"); 9]);
+    for _ in 0..9 {
+        assert_eq!(send(&function, &wish).await.status(), 502);
+    }
+    assert_eq!(send(&function, &wish).await.status(), 201);
+    assert_eq!(code(&send(&function, &wish).await), (429, "ATTEMPTS_USED".to_owned()), "also a repetition");
+
+    let items = world.aws.dynamo().scan().table_name(&world.aws.table).send().await.unwrap().items.unwrap();
+    let handoff = items.iter().find(|item| item["sk"].as_s().unwrap() == "HANDOFF").unwrap();
+    let end = world.clock.now().as_second() + 600 + 300;
+    assert_eq!(
+        (handoff["attempts"].as_n().unwrap().as_str(), handoff["expires_at"].as_n().unwrap()),
+        ("10", &end.to_string())
+    );
+}
+
+#[tokio::test]
+async fn input_that_is_not_valid_uses_no_attempt() {
+    let world = World::start().await;
+    let function = world.function();
+    let mut wish = world.wish("a").await;
+    let right = std::mem::replace(&mut wish["name"], json!(""));
+    for _ in 0..11 {
+        assert_eq!(send(&function, &wish).await.status(), 400);
+    }
+    wish["name"] = right;
+    assert_eq!(send(&function, &wish).await.status(), 201);
+}
+
+#[tokio::test]
+async fn a_handoff_that_was_only_tried_can_still_be_refused_for_another_purpose() {
+    let world = World::start().await;
+    let function = world.function();
+    world.target.redirect_to("http://10.0.0.1/");
+    let jti = "0123456789abcdef0123456789abcdef";
+    let mut wish = world.wish("a").await;
+    wish["handoff"] = json!(world.app.handoff_with(json!({ "jti": jti }), world.clock.now()).await);
+    assert_eq!(send(&function, &wish).await.status(), 403);
+    // An app that used a number twice: the change is made, and the registration is then over.
+    let service = shared::id::ServiceId::derive(&world.app.tenant_id(), &world.target.url("a"));
+    let mut claims = shared_testing::forge_app::management_claims("remove", &service);
+    claims["jti"] = json!(jti);
+    let body = json!({ "handoff": world.app.handoff_with(claims, world.clock.now()).await });
+    let request =
+        crate::world::changed(crate::world::MANAGE_JSON, |event| event["body"] = json!(body.to_string()));
+    assert_eq!(function.handle(request).await.status(), 200);
+    assert_eq!(code(&send(&function, &wish).await), (401, "HANDOFF_USED".to_owned()));
 }
 
 #[tokio::test]
