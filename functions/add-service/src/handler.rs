@@ -17,7 +17,7 @@ use shared::id::TenantId;
 use shared::key::{MakeKey, Sign};
 use shared::metrics::{Metric, Metrics, RegistrationResult};
 use shared::page;
-use shared::probe::{HttpProbe, Policy};
+use shared::probe::{HttpProbe, Policy, Refusal};
 use shared::problem::Problem;
 use shared::response::{self, Format};
 use shared::store::Registrations;
@@ -30,7 +30,7 @@ mod registration;
 
 pub use registration::{Added, NotAdded};
 
-use input::Fields;
+use input::{Fields, Invalid};
 use registration::Registrar;
 
 /// A second less than the function's 29 s, so that a person gets an answer of ours and not API Gateway's.
@@ -44,7 +44,7 @@ pub struct AddService<S, D, M, K, C> {
     pub policy: Policy,
     /// How many services there may be.
     pub limits: ServiceLimits,
-    /// When Jira hears of a change.
+    /// How often Jira gets a report.
     pub period: Period,
     /// Tenants and services.
     pub store: S,
@@ -100,13 +100,15 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
                 let registrar = self.registrar(request_id);
                 match tokio::time::timeout(TIME_LIMIT, registrar.register(&handoff, &wanted)).await {
                     Ok(Ok(added)) => Ok(added),
-                    Ok(Err(error)) => {
-                        Err(Refused { problem: error.problem(), error: Some(Chain(&error).to_string()) })
-                    }
+                    Ok(Err(error)) => Err(Refused {
+                        problem: error.problem(),
+                        error: Some(Chain(&error).to_string()),
+                        target: if let NotAdded::Target(refusal) = error { Some(refusal) } else { None },
+                    }),
                     Err(_) => Err(out_of_time()),
                 }
             }
-            Err(problem) => Err(problem.into()),
+            Err(Invalid { problem, refusal }) => Err(Refused { target: refusal, ..problem.into() }),
         };
         match outcome {
             Ok(added) => Self::answer(request_id, &handoff, &added, format),
@@ -115,7 +117,9 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
                 let problem = refused.problem;
                 response::problem(&problem, format, || {
                     // Only a person who can change something, or send it again, gets the form again.
-                    if matches!(problem.status, 401 | 429) || problem.code == "REFUSED_BY_FORGE" {
+                    if matches!(problem.status, 401 | 429)
+                        || ["REFUSED_BY_FORGE", "TRIGGER_GONE"].contains(&problem.code)
+                    {
                         page::notice(&problem, handoff.callback_url.as_ref())
                     } else {
                         page::register(&fields.form_input(), &handoff, Some(&problem))
@@ -125,11 +129,11 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
         }
     }
 
-    fn read(&self, request: &Request) -> Result<(Fields, Handoff), Refused> {
+    fn read(&self, request: &Request) -> Result<(Fields, Handoff), Box<Refused>> {
         from_our_page(request)?;
         let fields = Fields::read(request.headers(), request.body())?;
         let handoff = self.handoffs.read(fields.handoff(), self.clock.now());
-        let handoff = handoff.map_err(|error| Refused::handoff(&error, Purpose::Register))?;
+        let handoff = handoff.map_err(|error| Box::new(Refused::handoff(&error, Purpose::Register)))?;
         Ok((fields, handoff))
     }
 
@@ -165,7 +169,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
                     }
                 };
             }
-            Ok(Err(error)) => Refused { problem: error.problem(), error: Some(Chain(&error).to_string()) },
+            Ok(Err(error)) => Refused { error: Some(Chain(&error).to_string()), ..error.problem().into() },
             Err(_) => out_of_time(),
         };
         refused.log("change", request_id, Some(&tenant_id), Some(&management));
@@ -180,11 +184,11 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
         })
     }
 
-    fn read_management(&self, request: &Request) -> Result<Management, Refused> {
+    fn read_management(&self, request: &Request) -> Result<Management, Box<Refused>> {
         from_our_page(request)?;
         let token = input::read_handoff(request.headers(), request.body())?;
         let management = self.handoffs.read_management(token.as_deref(), self.clock.now());
-        management.map_err(|error| Refused::handoff(&error, Purpose::Manage))
+        management.map_err(|error| Box::new(Refused::handoff(&error, Purpose::Manage)))
     }
 
     fn registrar<'a>(&'a self, request_id: Option<&'a str>) -> Registrar<'a, S, D, M, K, C> {
@@ -255,11 +259,13 @@ fn from_our_page(request: &Request) -> Result<(), Problem> {
 struct Refused {
     problem: Problem,
     error: Option<String>,
+    /// Which rule refused the target.
+    target: Option<Refusal>,
 }
 
 impl Refused {
     fn handoff(error: &HandoffError, purpose: Purpose) -> Self {
-        Self { problem: error.problem(purpose), error: Some(error.to_string()) }
+        Self { error: Some(error.to_string()), ..error.problem(purpose).into() }
     }
 
     /// The one line of a request that did nothing: the sender's mistake, or one that somebody here must look at. `what` is
@@ -276,6 +282,8 @@ impl Refused {
         let service_id = management.map(|management| tracing::field::display(&management.service_id));
         let change = management.map(|management| management.change.as_str());
         let error = self.error.as_deref();
+        let refusal = self.target.map(Refusal::code);
+        let range = self.target.and_then(Refusal::range);
         if status >= 500 {
             tracing::error!(
                 request.id = request_id,
@@ -295,6 +303,8 @@ impl Refused {
                 service.change = change,
                 http.status = status,
                 problem.code = code,
+                target.refusal = refusal,
+                target.range = range,
                 error,
                 "{what} refused"
             );
@@ -302,9 +312,15 @@ impl Refused {
     }
 }
 
+impl From<Problem> for Box<Refused> {
+    fn from(problem: Problem) -> Self {
+        Self::new(problem.into())
+    }
+}
+
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
-        Self { problem, error: None }
+        Self { problem, error: None, target: None }
     }
 }
 
@@ -312,5 +328,5 @@ fn out_of_time() -> Refused {
     let detail = "Send the form again in a moment. Nothing will be done twice.";
     let problem = Problem::new(503, "OUT_OF_TIME", "That took too long", detail);
     let error = format!("not done within {} s", TIME_LIMIT.as_secs());
-    Refused { problem: Problem { retry_after_s: Some(5), ..problem }, error: Some(error) }
+    Refused { error: Some(error), ..Problem { retry_after_s: Some(5), ..problem }.into() }
 }

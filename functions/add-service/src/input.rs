@@ -7,7 +7,7 @@ use lambda_http::http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use shared::page::FormInput;
-use shared::probe::{Check, ExpectedStatus, Method, Policy};
+use shared::probe::{Check, ExpectedStatus, Method, Policy, Refusal};
 use shared::problem::{FieldError, Problem};
 use shared::service::{AliveAfter, DownAfter, ServiceName, Thresholds};
 
@@ -42,6 +42,13 @@ pub(crate) struct Wanted {
     pub(crate) name: ServiceName,
     pub(crate) check: Check,
     pub(crate) thresholds: Thresholds,
+}
+
+/// Fields that cannot be taken, and which rule refused the URL, if one did.
+#[derive(Debug)]
+pub(crate) struct Invalid {
+    pub(crate) problem: Problem,
+    pub(crate) refusal: Option<Refusal>,
 }
 
 impl Fields {
@@ -97,7 +104,7 @@ impl Fields {
     }
 
     /// The typed fields as types. 400 when a field is wrong, 403 when everything is right but the target forbidden.
-    pub(crate) fn validate(&self, policy: &Policy) -> Result<Wanted, Problem> {
+    pub(crate) fn validate(&self, policy: &Policy) -> Result<Wanted, Invalid> {
         let mut errors = Vec::new();
         let mut refuse = |field, message: String| errors.push(FieldError { field, message });
         let given = |field: &Option<String>| {
@@ -131,12 +138,12 @@ impl Fields {
             .zip(alive_after)
             .map(|(down_after, alive_after)| Thresholds { down_after, alive_after });
         let malformed_elsewhere = !errors.is_empty();
-        let mut forbidden = false;
         let url = policy.target(self.url.as_deref().unwrap_or_default().trim());
-        let url = url.map_err(|refusal| {
-            forbidden = !refusal.is_malformed();
+        let refusal = url.as_ref().err().copied();
+        if let Some(refusal) = refusal {
             errors.push(FieldError { field: "url", message: refusal.to_string() });
-        });
+        }
+        let forbidden = refusal.is_some_and(|refusal| !refusal.is_malformed());
         match (name, method, expected_status, timeout_ms, thresholds, url) {
             (
                 Some(name),
@@ -146,8 +153,10 @@ impl Fields {
                 Some(thresholds),
                 Ok(url),
             ) => Ok(Wanted { name, check: Check { url, method, expected_status, timeout_ms }, thresholds }),
-            _ if forbidden && !malformed_elsewhere => Err(Problem::fields(403, "TARGET_NOT_ALLOWED", errors)),
-            _ => Err(Problem::fields(400, "INVALID_INPUT", errors)),
+            _ if forbidden && !malformed_elsewhere => {
+                Err(Invalid { problem: Problem::fields(403, "TARGET_NOT_ALLOWED", errors), refusal })
+            }
+            _ => Err(Invalid { problem: Problem::fields(400, "INVALID_INPUT", errors), refusal }),
         }
     }
 }

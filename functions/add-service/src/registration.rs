@@ -29,6 +29,9 @@ use crate::input::Wanted;
 /// How often a registration reads again and decides again because something changed in between. Each round is lost to a
 /// request that got further, or to a round of checks, so a handful is plenty.
 const ROUNDS: usize = 8;
+/// Between these a client waits that Jira limits, in seconds.
+const MIN_WAIT_S: u64 = 60;
+const MAX_WAIT_S: u64 = 600;
 
 /// A registration that Forge has accepted.
 #[derive(Debug)]
@@ -182,7 +185,11 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             self.probe.explain(&check.url).await.map_err(NotAdded::Target)?;
         }
         if first.failure == Some(Failure::Blocked) {
-            return Err(NotAdded::Target(Refusal::Address));
+            // The host itself is public: it answered with a redirect, or its name leads elsewhere now.
+            let redirected = first.http_status.is_some();
+            let refusal =
+                if redirected { Refusal::Redirect } else { Refusal::Address("another at each look-up") };
+            return Err(NotAdded::Target(refusal));
         }
         Ok(first)
     }
@@ -457,6 +464,18 @@ fn refused_by_forge(answer: &Answer) -> Problem {
             let detail = "The app in Jira does not trust this backend, or is not configured: its BACKEND_URL or \
                           BACKEND_PUBLIC_KEY may be wrong. Tell your Jira administrator, then send the form again.";
             Problem::new(502, "NOT_TRUSTED_BY_FORGE", "Jira did not accept the service", detail)
+        }
+        Answer::Platform { status: 404 | 410, .. } => {
+            let detail = "Jira knows no web trigger under the address of this link: the app has been uninstalled, or installed again \
+                          since. Go back to Jira, open the Health Monitor page and press “Add service” again.";
+            Problem::new(502, "TRIGGER_GONE", "The app is not installed there any more", detail)
+        }
+        Answer::Platform { status: 429, retry_after } => {
+            let wait_s = retry_after.map_or(MIN_WAIT_S, |wait| wait.as_secs()).clamp(MIN_WAIT_S, MAX_WAIT_S);
+            let detail = "The app has had as many requests as Jira allows for now. Wait a minute, then send the form again. \
+                          It will not be added twice.";
+            let problem = Problem::new(503, "FORGE_LIMITS_REQUESTS", "Jira limits requests", detail);
+            Problem { retry_after_s: u32::try_from(wait_s).ok(), ..problem }
         }
         _ => {
             let detail = "Send the form again in a moment. It will not be added twice.";

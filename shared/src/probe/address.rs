@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -105,9 +105,12 @@ pub enum Refusal {
     /// A port of the fetch standard's list.
     #[error("This port belongs to another protocol and cannot be checked.")]
     Port,
-    /// An address that is not public.
+    /// An address that is not public, in a range of this name in IANA's registries.
     #[error("The host is, or resolves to, an address that is not on the public internet.")]
-    Address,
+    Address(&'static str),
+    /// A redirect to what could not be registered.
+    #[error("It redirects to an address that cannot be checked.")]
+    Redirect,
     /// This backend.
     #[error("This is the monitoring service itself.")]
     OwnHost,
@@ -132,11 +135,18 @@ impl Refusal {
             Self::LocalName => "host-local",
             Self::HostSyntax => "host-syntax",
             Self::Port => "port-forbidden",
-            Self::Address => "address-forbidden",
+            Self::Address(_) => "address-forbidden",
+            Self::Redirect => "redirect-forbidden",
             Self::OwnHost => "host-own",
             Self::TriggerHost => "host-web-trigger",
             Self::Ipv6Only => "host-ipv6-only",
         }
+    }
+
+    /// The range that a forbidden address is in. For logs: it says nothing about whose address it is.
+    #[must_use]
+    pub fn range(self) -> Option<&'static str> {
+        if let Self::Address(range) = self { Some(range) } else { None }
     }
 
     /// Whether the text was wrong (400) rather than the target forbidden (403).
@@ -276,7 +286,10 @@ impl Policy {
 
     /// The address rule. Says nothing about whether there is a way to the address: see [`Policy::allow_ipv6`].
     pub fn address(&self, ip: IpAddr) -> Result<(), Refusal> {
-        if is_public(ip) || (self.loopback && ip.is_loopback()) { Ok(()) } else { Err(Refusal::Address) }
+        match forbidden_range(ip) {
+            Some(range) if !(self.loopback && ip.is_loopback()) => Err(Refusal::Address(range)),
+            _ => Ok(()),
+        }
     }
 
     /// Whether there is a way to addresses of this family.
@@ -311,28 +324,33 @@ fn is_host_and_port(own: &str, host: &str, port: u16) -> bool {
 /// Whether an address is one that a public service can have.
 #[must_use]
 pub fn is_public(ip: IpAddr) -> bool {
+    forbidden_range(ip).is_none()
+}
+
+/// The range that keeps an address from being public.
+fn forbidden_range(ip: IpAddr) -> Option<&'static str> {
     match ip {
-        IpAddr::V4(ip) => is_public_v4(ip),
-        IpAddr::V6(ip) => is_public_v6(ip),
+        IpAddr::V4(ip) => {
+            let mut blocks = [IPV4_MULTICAST].iter().chain(IPV4_REGISTRY);
+            blocks.find(|block| block.contains(ip)).map(|block| block.name)
+        }
+        IpAddr::V6(ip) => {
+            let listed = IPV6_REGISTRY.iter().find(|block| block.contains(ip)).map(|block| block.name);
+            listed.or((!IPV6_GLOBAL_UNICAST.contains(ip)).then_some("not global unicast"))
+        }
     }
-}
-
-fn is_public_v4(ip: Ipv4Addr) -> bool {
-    !IPV4_MULTICAST.contains(ip) && !IPV4_REGISTRY.iter().any(|block| block.contains(ip))
-}
-
-fn is_public_v6(ip: Ipv6Addr) -> bool {
-    IPV6_GLOBAL_UNICAST.contains(ip) && !IPV6_REGISTRY.iter().any(|block| block.contains(ip))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use proptest::prelude::*;
 
     use super::super::special_purpose::tests::is_public_by_the_registry;
     use super::Refusal::{
-        Address, Characters, HostSyntax, Ipv6Only, Length, LocalName, OwnHost, Port, Scheme, Syntax,
-        TriggerHost, UserInfo,
+        Address, Characters, HostSyntax, Ipv6Only, Length, LocalName, OwnHost, Port, Redirect, Scheme,
+        Syntax, TriggerHost, UserInfo,
     };
     use super::*;
 
@@ -375,60 +393,60 @@ mod tests {
 
     const FORBIDDEN: &[(&str, Refusal)] = &[
         // 127.0.0.1
-        ("http://127.0.0.1/", Address),
-        ("http://127.0.0.1:9001/2018-06-01/runtime/invocation/next", Address),
-        ("http://127.1/", Address),
-        ("http://127.0.1/", Address),
-        ("http://2130706433/", Address),
-        ("http://0x7f000001/", Address),
-        ("http://0x7f.0.0.1/", Address),
-        ("http://0X7F.0X1/", Address),
-        ("http://017700000001/", Address),
-        ("http://0177.0.0.1/", Address),
-        ("http://0177.0x0.1/", Address),
-        ("http://00000000177.0.0.1/", Address),
-        ("http://127.0.0.1./", Address),
-        ("http://１２７.０.０.１/", Address),
-        ("http://①②⑦.⓪.⓪.①/", Address),
-        ("http://127。0。0。1/", Address),
-        ("http://%31%32%37.0.0.1/", Address),
-        ("http://127%2e0%2e0%2e1/", Address),
-        ("http://0/", Address),
-        ("http://0x/", Address),
-        ("http://4294967295/", Address),
+        ("http://127.0.0.1/", Address("Loopback")),
+        ("http://127.0.0.1:9001/2018-06-01/runtime/invocation/next", Address("Loopback")),
+        ("http://127.1/", Address("Loopback")),
+        ("http://127.0.1/", Address("Loopback")),
+        ("http://2130706433/", Address("Loopback")),
+        ("http://0x7f000001/", Address("Loopback")),
+        ("http://0x7f.0.0.1/", Address("Loopback")),
+        ("http://0X7F.0X1/", Address("Loopback")),
+        ("http://017700000001/", Address("Loopback")),
+        ("http://0177.0.0.1/", Address("Loopback")),
+        ("http://0177.0x0.1/", Address("Loopback")),
+        ("http://00000000177.0.0.1/", Address("Loopback")),
+        ("http://127.0.0.1./", Address("Loopback")),
+        ("http://１２７.０.０.１/", Address("Loopback")),
+        ("http://①②⑦.⓪.⓪.①/", Address("Loopback")),
+        ("http://127。0。0。1/", Address("Loopback")),
+        ("http://%31%32%37.0.0.1/", Address("Loopback")),
+        ("http://127%2e0%2e0%2e1/", Address("Loopback")),
+        ("http://0/", Address("\"This network\"")),
+        ("http://0x/", Address("\"This network\"")),
+        ("http://4294967295/", Address("Reserved")),
         // link local, private, and what Lambda offers there
-        ("http://169.254.169.254/latest/meta-data/", Address),
-        ("http://2852039166/", Address),
-        ("http://0xa9fea9fe/", Address),
-        ("http://0xA9.0xFE.0xA9.0xFE/", Address),
-        ("http://0251.0376.0251.0376/", Address),
-        ("http://169.254.43518/", Address),
-        ("http://169.16689662/", Address),
-        ("http://169.254.79.129/", Address),
-        ("http://169.254.100.1:9001/", Address),
-        ("http://10.0.0.1/", Address),
-        ("http://192.168.1.1/", Address),
-        ("http://224.0.0.1/", Address),
+        ("http://169.254.169.254/latest/meta-data/", Address("Link Local")),
+        ("http://2852039166/", Address("Link Local")),
+        ("http://0xa9fea9fe/", Address("Link Local")),
+        ("http://0xA9.0xFE.0xA9.0xFE/", Address("Link Local")),
+        ("http://0251.0376.0251.0376/", Address("Link Local")),
+        ("http://169.254.43518/", Address("Link Local")),
+        ("http://169.16689662/", Address("Link Local")),
+        ("http://169.254.79.129/", Address("Link Local")),
+        ("http://169.254.100.1:9001/", Address("Link Local")),
+        ("http://10.0.0.1/", Address("Private-Use")),
+        ("http://192.168.1.1/", Address("Private-Use")),
+        ("http://224.0.0.1/", Address("Multicast")),
         // IPv6, with an IPv4 address inside or not
-        ("http://[::1]/", Address),
-        ("http://[0:0:0:0:0:0:0:1]/", Address),
-        ("http://[::]/", Address),
-        ("http://[::ffff:127.0.0.1]/", Address),
-        ("http://[::ffff:7f00:1]/", Address),
-        ("http://[::ffff:8.8.8.8]/", Address),
-        ("http://[::127.0.0.1]/", Address),
-        ("http://[::ffff:0:127.0.0.1]/", Address),
-        ("http://[64:ff9b::169.254.169.254]/", Address),
-        ("http://[64:ff9b:1::a9fe:a9fe]/", Address),
-        ("http://[2002:7f00:1::]/", Address),
-        ("http://[2001:0:7f00:1::]/", Address),
-        ("http://[fd00:ec2::254]/", Address),
-        ("http://[FD00:0EC2::0254]/", Address),
-        ("http://[fe80::1]/", Address),
-        ("http://[fc00::1]/", Address),
-        ("http://[fec0::1]/", Address),
-        ("http://[ff02::1]/", Address),
-        ("http://[2001:db8::1]/", Address),
+        ("http://[::1]/", Address("Loopback Address")),
+        ("http://[0:0:0:0:0:0:0:1]/", Address("Loopback Address")),
+        ("http://[::]/", Address("Unspecified Address")),
+        ("http://[::ffff:127.0.0.1]/", Address("IPv4-mapped Address")),
+        ("http://[::ffff:7f00:1]/", Address("IPv4-mapped Address")),
+        ("http://[::ffff:8.8.8.8]/", Address("IPv4-mapped Address")),
+        ("http://[::127.0.0.1]/", Address("not global unicast")),
+        ("http://[::ffff:0:127.0.0.1]/", Address("not global unicast")),
+        ("http://[64:ff9b::169.254.169.254]/", Address("IPv4-IPv6 Translat.")),
+        ("http://[64:ff9b:1::a9fe:a9fe]/", Address("IPv4-IPv6 Translat.")),
+        ("http://[2002:7f00:1::]/", Address("6to4")),
+        ("http://[2001:0:7f00:1::]/", Address("IETF Protocol Assignments")),
+        ("http://[fd00:ec2::254]/", Address("Unique-Local")),
+        ("http://[FD00:0EC2::0254]/", Address("Unique-Local")),
+        ("http://[fe80::1]/", Address("Link-Local Unicast")),
+        ("http://[fc00::1]/", Address("Unique-Local")),
+        ("http://[fec0::1]/", Address("not global unicast")),
+        ("http://[ff02::1]/", Address("not global unicast")),
+        ("http://[2001:db8::1]/", Address("Documentation")),
         ("http://[2606:4700::1111]/", Ipv6Only),
         // not an address at all
         ("http://256.0.0.1/", HostSyntax),
@@ -566,10 +584,10 @@ mod tests {
             assert!(open.target(text).is_ok(), "{text}");
         }
         for (text, refusal) in [
-            ("http://10.0.0.1/", Address),
-            ("http://169.254.169.254/", Address),
-            ("http://[::ffff:127.0.0.1]/", Address),
-            ("http://0.0.0.0/", Address),
+            ("http://10.0.0.1/", Address("Private-Use")),
+            ("http://169.254.169.254/", Address("Link Local")),
+            ("http://[::ffff:127.0.0.1]/", Address("IPv4-mapped Address")),
+            ("http://0.0.0.0/", Address("\"This network\"")),
             ("http://a.localhost/", LocalName),
             ("http://intranet/", LocalName),
             ("http://127.0.0.1:22/", Port),
@@ -584,14 +602,14 @@ mod tests {
         let open = policy().allow_ipv6();
         assert_eq!(open.target("http://[2606:4700::1111]/").unwrap().host(), "[2606:4700::1111]");
         for text in ["http://[fd00:ec2::254]/", "http://[::1]/", "http://[2002:808:808::1]/"] {
-            assert_eq!(open.target(text), Err(Address), "{text}");
+            assert!(matches!(open.target(text), Err(Address(_))), "{text}");
         }
     }
 
     #[test]
     fn reading_a_stored_url_applies_no_policy() {
         let target: TargetUrl = serde_json::from_str("\"http://127.0.0.1/\"").unwrap();
-        assert_eq!(policy().canonical(target.url().clone()), Err(Address));
+        assert_eq!(policy().canonical(target.url().clone()), Err(Address("Loopback")));
         assert!(serde_json::from_str::<TargetUrl>("\"no url\"").is_err());
     }
 
@@ -606,7 +624,8 @@ mod tests {
             LocalName,
             HostSyntax,
             Port,
-            Address,
+            Address(""),
+            Redirect,
             OwnHost,
             TriggerHost,
             Ipv6Only,
@@ -736,7 +755,8 @@ mod tests {
         fn no_ipv6_address_carries_an_ipv4_address_past_the_rule(bits in any::<u32>()) {
             let everything = policy().allow_ipv6();
             for ip in embeddings(bits.into()) {
-                prop_assert_eq!(everything.target(&format!("http://[{ip}]/")), Err(Address), "{}", ip);
+                let refusal = everything.target(&format!("http://[{ip}]/"));
+                prop_assert!(matches!(refusal, Err(Address(_))), "{}", ip);
             }
         }
 

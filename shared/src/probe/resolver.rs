@@ -41,7 +41,7 @@ const EDNS_PAYLOAD_BYTES: u16 = 1_232;
 pub(super) enum LookupError {
     /// At least one address is forbidden.
     #[error("the name resolves to a forbidden address")]
-    Forbidden,
+    Forbidden(#[source] Refusal),
     /// There are IPv6 addresses only, and no way to them.
     #[error("the name has IPv6 addresses only")]
     Ipv6Only,
@@ -93,8 +93,8 @@ impl VettingResolver {
         if addresses.is_empty() {
             return Err(LookupError::NoAddress);
         }
-        if addresses.iter().any(|ip| self.policy.address(*ip).is_err()) {
-            return Err(LookupError::Forbidden);
+        for ip in &addresses {
+            self.policy.address(*ip).map_err(LookupError::Forbidden)?;
         }
         addresses.retain(|ip| self.policy.reaches_family(*ip));
         if addresses.is_empty() {
@@ -127,7 +127,7 @@ fn name_server(at: &SocketAddr) -> NameServerConfig {
 impl From<LookupError> for Option<Refusal> {
     fn from(error: LookupError) -> Self {
         match error {
-            LookupError::Forbidden => Some(Refusal::Address),
+            LookupError::Forbidden(refusal) => Some(refusal),
             LookupError::Ipv6Only => Some(Refusal::Ipv6Only),
             LookupError::NoAddress | LookupError::Dns(_) => None,
         }
@@ -137,7 +137,7 @@ impl From<LookupError> for Option<Refusal> {
 impl From<LookupError> for Failure {
     fn from(error: LookupError) -> Self {
         match error {
-            LookupError::Forbidden => Self::Blocked,
+            LookupError::Forbidden(_) => Self::Blocked,
             LookupError::Ipv6Only => Self::Connect,
             LookupError::NoAddress | LookupError::Dns(_) => Self::Dns,
         }

@@ -350,7 +350,8 @@ async fn every_answer_of_the_trigger_has_its_meaning() {
         (Reply::Code(403, "HANDOFF_INVALID"), 403, "REFUSED_BY_FORGE"),
         (Reply::Code(403, "HANDOFF_USED"), 403, "REFUSED_BY_FORGE"),
         (Reply::Code(401, "UNAUTHORIZED"), 502, "NOT_TRUSTED_BY_FORGE"),
-        (Reply::Platform(404), 502, "NO_ANSWER_FROM_FORGE"),
+        (Reply::Platform(404), 502, "TRIGGER_GONE"),
+        (Reply::Platform(410), 502, "TRIGGER_GONE"),
     ] {
         world.app.answer_always(reply.clone());
         let response = send(&function, &world.wish("a").await).await;
@@ -369,6 +370,28 @@ async fn every_answer_of_the_trigger_has_its_meaning() {
     let last: Vec<_> =
         registers[registers.len() - 3..].iter().map(|register| register.claims["jti"].clone()).collect();
     assert!(last[0] == last[1] && last[1] == last[2], "{last:?}");
+}
+
+#[tokio::test]
+async fn a_person_is_told_what_jira_said_and_how_to_go_on() {
+    let world = World::start().await;
+    for (reply, status, sentence, form) in [
+        (Reply::Platform(404), 502, "the app has been uninstalled, or installed again", false),
+        (Reply::Platform(410), 502, "the app has been uninstalled, or installed again", false),
+        (Reply::Platform(429), 503, "Wait a minute, then send the form again.", true),
+        (Reply::Platform(500), 502, "Send the form again in a moment.", true),
+    ] {
+        world.app.answer_always(reply.clone());
+        let mut request = json_request(&world.wish("a").await);
+        request.headers_mut().insert("accept", "text/html".parse().unwrap());
+        let response = world.function().handle(request).await;
+        let page = text(&response);
+        assert_eq!(response.status(), status, "{reply:?}: {page}");
+        assert!(page.contains(sentence) && page.contains("Back to Jira"), "{reply:?}: {page}");
+        assert_eq!(page.contains("<form"), form, "{reply:?}: {page}");
+        let waits = response.headers().get("retry-after").map(|wait| wait.to_str().unwrap().to_owned());
+        assert_eq!(waits, (status == 503).then(|| "60".to_owned()), "{reply:?}");
+    }
 }
 
 #[tokio::test]

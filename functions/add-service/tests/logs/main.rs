@@ -95,7 +95,7 @@ async fn answers_of_the_app(world: &World, log: &mut Log, first: &Value) {
     send(log, &function, request(), 502, &[made, sent("UNAUTHORIZED"), failed]).await;
 
     world.app.answer_next([Reply::Platform(404)]);
-    let failed = not_registered(502, "NO_ANSWER_FROM_FORGE");
+    let failed = not_registered(502, "TRIGGER_GONE");
     send(log, &function, request(), 502, &[sent("PLATFORM"), failed]).await;
 
     world.app.answer_next([Reply::Code(403, "HANDOFF_INVALID")]);
@@ -133,7 +133,23 @@ async fn refusals(world: &World, log: &mut Log, first: &Value) {
 
     let mut local = world.wish("").await;
     local["url"] = json!("http://10.1.2.3/secret-path-3");
-    send(log, &function, json_request(&local), 403, &[not_registered(403, "TARGET_NOT_ALLOWED")]).await;
+    let rule = json!({ "target.refusal": "address-forbidden", "target.range": "Private-Use" });
+    let refused = with(not_registered(403, "TARGET_NOT_ALLOWED"), &rule);
+    send(log, &function, json_request(&local), 403, &[refused]).await;
+    local["url"] = json!("ftp://secret-path-3.example/");
+    let refused = with(not_registered(400, "INVALID_INPUT"), &json!({ "target.refusal": "url-scheme" }));
+    send(log, &function, json_request(&local), 400, &[refused]).await;
+    let mut onwards = world.wish("secret-path-3").await;
+    world.target.redirect_to("http://10.1.2.3/secret-path-3");
+    let blocked = json!({ "level": "WARN", "message": "target blocked", "probe.outcome": "blocked" });
+    let rule = json!({ "target.refusal": "redirect-forbidden" });
+    let refused = with(not_registered(403, "TARGET_NOT_ALLOWED"), &rule);
+    send(log, &function, json_request(&onwards), 403, &[blocked, refused]).await;
+    world.target.answer(200);
+    onwards["url"] = json!("http://localhost.localdomain/secret-path-3");
+    let rule = json!({ "target.refusal": "host-local" });
+    let refused = with(not_registered(403, "TARGET_NOT_ALLOWED"), &rule);
+    send(log, &function, json_request(&onwards), 403, &[refused]).await;
 
     let rule = HandoffRule { triggers: TriggerRule::default(), ..world.app.handoff_rule() };
     let elsewhere = world.function_with(rule, LIMITS);
@@ -202,7 +218,8 @@ async fn blocked_targets(world: &World, log: &mut Log) {
     function.probe =
         HttpProbe::new(Policy::public(vec![], vec![]), Limits::default(), world.clock.clone()).unwrap();
     let wish = world.wish("secret-path-5").await;
-    let refused = not_registered(403, "TARGET_NOT_ALLOWED");
+    let rule = json!({ "target.refusal": "address-forbidden" });
+    let refused = with(not_registered(403, "TARGET_NOT_ALLOWED"), &rule);
     send(log, &function, json_request(&wish), 403, &[blocked, refused]).await;
 }
 

@@ -31,22 +31,25 @@ async fn a_name_is_looked_up_once_and_asked_under_its_name() {
 
 #[tokio::test]
 async fn a_name_with_any_forbidden_address_is_blocked() {
-    for answers in [
-        &["127.0.0.1"][..],
-        &["10.0.0.1"],
-        &["169.254.169.254"],
-        &["8.8.8.8", "127.0.0.1"],
-        &["127.0.0.1", "8.8.8.8"],
-        &[
-            "8.8.8.8", "1.1.1.1", "9.9.9.9", "8.8.4.4", "1.0.0.1", "8.8.8.9", "8.8.8.10", "8.8.8.11",
-            "10.0.0.1",
-        ],
-        &["::1"],
-        &["::ffff:127.0.0.1"],
-        &["fd00:ec2::254"],
-        &["2606:4700::1111", "fe80::1"],
-        &["64:ff9b::7f00:1", "::1"],
-        &["2002:7f00:1::"],
+    for (answers, range) in [
+        (&["127.0.0.1"][..], "Loopback"),
+        (&["10.0.0.1"], "Private-Use"),
+        (&["169.254.169.254"], "Link Local"),
+        (&["8.8.8.8", "127.0.0.1"], "Loopback"),
+        (&["127.0.0.1", "8.8.8.8"], "Loopback"),
+        (
+            &[
+                "8.8.8.8", "1.1.1.1", "9.9.9.9", "8.8.4.4", "1.0.0.1", "8.8.8.9", "8.8.8.10", "8.8.8.11",
+                "10.0.0.1",
+            ],
+            "Private-Use",
+        ),
+        (&["::1"], "Loopback Address"),
+        (&["::ffff:127.0.0.1"], "IPv4-mapped Address"),
+        (&["fd00:ec2::254"], "Unique-Local"),
+        (&["2606:4700::1111", "fe80::1"], "Link-Local Unicast"),
+        (&["64:ff9b::7f00:1", "::1"], "Loopback Address"),
+        (&["2002:7f00:1::"], "6to4"),
     ] {
         let names = NameServer::answering(answers).await;
         let server = Server::answering(answer("200 OK", "", "")).await;
@@ -57,7 +60,8 @@ async fn a_name_with_any_forbidden_address_is_blocked() {
 
         assert_eq!((seen.failure, seen.http_status), (Some(Failure::Blocked), None), "{answers:?}");
         assert_eq!(server.connections(), 0);
-        assert_eq!(prober.explain(&target(&url)).await, Err(Refusal::Address), "{answers:?}");
+        let refusal = prober.explain(&target(&url)).await.unwrap_err();
+        assert_eq!(refusal.range(), Some(range), "{answers:?}");
     }
 }
 
