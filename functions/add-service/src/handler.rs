@@ -203,6 +203,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
             nonce: self.nonce,
             issuer: &self.handoffs.audience,
             limits: self.limits,
+            period: self.period,
             metrics: &self.metrics,
         }
     }

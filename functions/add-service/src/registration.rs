@@ -23,6 +23,7 @@ use shared::store::{
     WriteOutcome,
 };
 use shared::tenant::{Tenant, TenantStatus};
+use shared::tick::Period;
 
 use crate::input::Wanted;
 
@@ -88,6 +89,7 @@ pub(crate) struct Registrar<'a, S, D, M, K, C> {
     pub(crate) nonce: fn() -> Nonce,
     pub(crate) issuer: &'a str,
     pub(crate) limits: ServiceLimits,
+    pub(crate) period: Period,
     pub(crate) metrics: &'a Metrics,
 }
 
@@ -330,6 +332,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             cloud_id: &tenant.cloud_id,
             tenant_id: &tenant_id,
             sent_at: now,
+            period_s: self.period.duration().as_secs(),
             jwk: tenant.key.public.jwk(),
             handoff: &handoff.token,
             service: RegisteredService {

@@ -25,6 +25,8 @@ pub struct Register<'a> {
     pub tenant_id: &'a TenantId,
     /// When the body was made.
     pub sent_at: Timestamp,
+    /// How often an update follows, in seconds.
+    pub period_s: i64,
     /// The tenant's public key.
     pub jwk: Jwk,
     /// The Forge app's own hand-off as received.

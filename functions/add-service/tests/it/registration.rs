@@ -43,6 +43,7 @@ async fn a_service_is_checked_stored_introduced_and_active() {
     assert_eq!(register.body["service"]["id"], answer["service"]["id"]);
     assert_eq!(register.body["service"]["owner"], "owner-1");
     assert_eq!(register.body["service"]["status"], "ALIVE");
+    assert_eq!(register.body["periodS"], 300);
     assert!(register.body["handoff"].is_string());
 
     let stored = stored(&world).await.unwrap();
