@@ -103,6 +103,7 @@ def start_once(binary: Path) -> tuple[float, float]:
             "BUS_NAME": "bench",
             "CHECK_EVERY_MINUTES": "5",
             "DEPLOYMENT_KEY_ID": "bench",
+            "FORGE_APP_PUBLIC_KEY": settings.EXAMPLE_APP_KEY,
             "TABLE_NAME": "bench",
             "WRAPPING_KEY_ID": "bench",
         }

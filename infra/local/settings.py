@@ -28,6 +28,9 @@ CREDENTIALS = {
     "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
 }
 
+# A public key of a Forge app whose private half is printed in RFC 8037: functions that read hand-offs do not start without one.
+EXAMPLE_APP_KEY = '{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'
+
 
 @cache
 def host_triple() -> str:

@@ -132,7 +132,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
                     let is_new = begun.service.activity == Activity::Pending;
                     return Ok(Added { service: begun.service, status, is_new });
                 }
-                // What the app was told is not what is stored any more.
+                // REGISTER named what is not stored any more.
                 Activation::Lost(found) => {
                     begun = self.begin(&request, found.map(|found| *found), true).await?;
                 }
@@ -164,7 +164,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         let first = self.probe.probe(check, &TenantQuota::default(), AttemptKind::First).await;
         match first.failure {
             None => {}
-            // Somebody pointed us at an address that is not public.
+            // It is, or leads to, an address that is not public.
             Some(Failure::Blocked) => tracing::warn!(
                 request.id = self.request_id,
                 tenant.id = %tenant,
@@ -182,7 +182,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
                 "service is not alive"
             ),
         }
-        // Why a name is blocked or unreachable is known to the resolver; a person who typed it should be told.
+        // Why a name is blocked or unreachable is known to the resolver; the person who typed it should learn it.
         if matches!(first.failure, Some(Failure::Blocked | Failure::Connect)) {
             self.probe.explain(&check.url).await.map_err(NotAdded::Target)?;
         }
@@ -395,7 +395,7 @@ impl Begun {
         }
     }
 
-    /// Whether a service is still the one that the app was told of, whatever has become of it.
+    /// Whether a service is still the one that REGISTER named, in whatever state.
     fn is_same(&self, service: &Service) -> bool {
         (&service.owner, service.created_at) == (&self.service.owner, self.service.created_at)
     }

@@ -81,6 +81,8 @@ class Backend:
             "CHECK_EVERY_MINUTES": str(PERIOD_S // 60),
             "BUS_NAME": state["BUS_NAME"],
             "DEPLOYMENT_KEY_ID": state["DEPLOYMENT_KEY_ID"],
+            # For the key set alone; to register, a world names the keys of its own apps.
+            "FORGE_APP_PUBLIC_KEY": settings.EXAMPLE_APP_KEY,
             "WRAPPING_KEY_ID": state["WRAPPING_KEY_ID"],
         }
         jwks = self.ask("register", json.loads((EVENTS / "register" / "jwks.json").read_text()), {})["body"].encode()

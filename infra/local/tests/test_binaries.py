@@ -40,6 +40,16 @@ def test_a_mistyped_parameter_is_one_line_of_the_log(backend):
     assert "FORGE_APP_PUBLIC_KEY" in line["error"]
 
 
+@pytest.mark.parametrize("function", ["register", "add-service"])
+def test_without_a_key_of_the_app_nothing_starts_that_reads_handoffs(backend, function):
+    (backend.folder / f"{function}.log").unlink(missing_ok=True)
+    changes = {"TABLE_NAME": "none", "FORGE_APP_PUBLIC_KEY": ""}
+    with backend.start(function, {}, changes) as invocation, pytest.raises(FunctionFailed):
+        invocation.answer()
+    [line] = lines(backend, function)
+    assert (line["message"], line["error"]) == ("cannot start", "environment variable FORGE_APP_PUBLIC_KEY: is not set")
+
+
 def test_no_function_waits_for_randomness(backend):
     """Whether .cargo/config.toml reached the C compiler: functions with these names test the processor's clock."""
     found = {path.name: b"jent_" in path.read_bytes() for path in backend.binaries.iterdir()}

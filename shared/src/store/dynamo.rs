@@ -566,7 +566,7 @@ impl Registrations for DynamoStore {
     ) -> Result<WriteOutcome, StoreError> {
         let id = tenant.id();
         let key = |sk: &str| Self::key(tenant_pk(&id), sk);
-        // The app has just been told the key: one that took its place meanwhile is not the one that it trusts.
+        // REGISTER has just named the key: one that took its place meanwhile is not the one that the app trusts.
         let as_read = Condition::tenant_as_read(tenant)?
             .value(":index", text(ACTIVE))
             .value(":id", text(id.clone()))

@@ -14,7 +14,7 @@ use shared::store::{
 use shared::tenant::Tenant;
 use shared::tick::{Period, Tick};
 
-/// A hand-off that nobody has used.
+/// An unused hand-off.
 #[must_use]
 pub fn unused_handoff(now: Timestamp) -> Binding {
     let jti = data_encoding::HEXLOWER.encode(&random_nonce());

@@ -8,7 +8,7 @@ use shared::store::Registrations as _;
 
 use crate::world::{Deployed, FORM, JSON, World, changed, document, json_request, text};
 
-/// A deployment, and a good wish that nobody has sent yet.
+/// A deployment, and a good wish that is not sent yet.
 struct Edge {
     world: World,
     function: Deployed,

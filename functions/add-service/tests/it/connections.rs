@@ -44,7 +44,7 @@ async fn hold(server: &AwsServer, calls: Vec<Call<'_>>, bound: usize) {
 }
 
 #[tokio::test]
-async fn a_kms_that_hangs_holds_32_connections_and_everybody_for_ten_seconds() {
+async fn a_kms_that_hangs_holds_32_connections_and_no_call_beyond_ten_seconds() {
     let server = AwsServer::start([]).await;
     let key = WrappingKey::new(server.kms(), "key".to_owned());
     let cloud_id = CloudId::parse("11111111-2222-4333-8444-555555555555").unwrap();

@@ -122,12 +122,12 @@ async fn a_tenant_that_is_suspended_while_a_registration_is_accepted_is_active_w
     for at in ["begin_registration", "activate"] {
         let (store, id) = (world.aws.store(), tenant.clone());
         let faults = Faults::before(at, async move { stored::suspend(&store, &id, true, now).await });
-        let told = world.app.received("REGISTER").len();
+        let before = world.app.received("REGISTER").len();
         let response =
             Box::pin(raced(&world, &faults).handle(json_request(&world.wish(&format!("during-{at}")).await)))
                 .await;
         assert_eq!(response.status(), 201, "{at}: {}", text(&response));
-        assert_eq!(world.app.received("REGISTER").len(), told + 1, "the app is told once");
+        assert_eq!(world.app.received("REGISTER").len(), before + 1, "one REGISTER is enough");
         assert_eq!(found(&world).await.tenant.status, TenantStatus::Active, "{at}");
         assert_eq!(ending(&world).await, Vec::<String>::new(), "{at}");
     }
@@ -238,7 +238,7 @@ async fn what_is_removed_stays_away_also_when_the_count_is_the_same_again() {
 }
 
 #[tokio::test]
-async fn a_registration_of_another_person_in_between_is_told_of_as_theirs() {
+async fn a_registration_of_another_person_in_between_is_reported_as_theirs() {
     let world = world().await;
     let (mine, theirs) = (world.wish("a").await, world.wish_of("owner-2", "a").await);
     let other = Arc::clone(&world);
@@ -247,7 +247,7 @@ async fn a_registration_of_another_person_in_between_is_told_of_as_theirs() {
     assert_eq!(response.status(), 200, "{}", text(&response));
     let left = found(&world).await;
     assert_eq!((left.services.len(), left.services[0].owner.as_str()), (1, "owner-2"));
-    let told: Vec<_> = world
+    let named: Vec<_> = world
         .app
         .received("REGISTER")
         .iter()
@@ -258,7 +258,7 @@ async fn a_registration_of_another_person_in_between_is_told_of_as_theirs() {
         .collect();
     let (one, two) = (json!("owner-1"), json!("owner-2"));
     let expected = [(one.clone(), one.clone()), (two.clone(), two.clone()), (one, two)];
-    assert_eq!(told, expected, "at last the app knows whose it is");
+    assert_eq!(named, expected, "finally the app knows whose it is");
 }
 
 #[tokio::test]

@@ -202,7 +202,7 @@ async fn invalid_input_binds_nothing() {
 async fn a_handoff_is_good_for_ten_attempts_whatever_they_come_to() {
     let world = World::start().await;
     let function = world.function();
-    // Refused after its check, and nothing is bound: the cheapest way to have somebody wait for it.
+    // Refused after its check, and nothing is bound.
     world.target.redirect_to("http://10.0.0.1/");
     let wish = world.wish("a").await;
     let twelve: Vec<_> =
@@ -310,7 +310,7 @@ async fn limits_hold_per_person_and_per_site() {
 }
 
 #[tokio::test]
-async fn without_a_signed_handoff_nothing_is_asked_of_anybody() {
+async fn without_a_signed_handoff_nothing_is_requested_or_stored() {
     let world = World::start().await;
     let function = world.function();
     let plain = json!({
