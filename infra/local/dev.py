@@ -36,6 +36,8 @@ def main() -> None:
                 "ForgeAppPublicKey": site.public_keys(),
                 "CheckEveryMinutes": "1",
                 "AllowLoopback": "true",
+                # Up whenever this stack is.
+                "ControlUrls": f"{site.url}/",
             }
         )
         step(f"Starting the Forge site's stand-in on 127.0.0.1:{site.port}")

@@ -80,7 +80,8 @@ class Verification:
         aws = LocalAws(self.processes, FOLDER / "wire", free_port(), keep_state=False)
         server = aws.start()
         try:
-            self.run("cargo", "test", "--workspace", environment=aws.environment())
+            # More than there are processors: most of the tests wait, one of them for minutes.
+            self.run("cargo", "test", "--workspace", environment=aws.environment() | {"RUST_TEST_THREADS": "6"})
         finally:
             self.processes.end(server)
 

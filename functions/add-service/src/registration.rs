@@ -211,13 +211,19 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             if resumes && mine.is_none() {
                 return Err(NotAdded::Removed);
             }
+            // Nobody knows whose an unreadable record is, so nobody replaces it; it counts like any other.
+            let unreadable = found.as_ref().map_or(&[][..], |found| &found.unreadable);
+            if unreadable.contains(service_id) {
+                return Err(StoreError::Poisoned("the service's record cannot be read".into()).into());
+            }
+            let unreadable = unreadable.len();
             let (tenant, found_count, services, state) = match found {
                 Some(found) => (found.tenant, Some(found.service_count), found.services, found.state),
                 None => (self.new_tenant(handoff, now).await?, None, Vec::new(), status::State::default()),
             };
             let others: Vec<_> = services.into_iter().filter(|service| service.id != *service_id).collect();
-            self.check_limits(handoff, &others)?;
-            let new_count = u32::try_from(others.len() + 1).unwrap_or(u32::MAX);
+            self.check_limits(handoff, &others, unreadable)?;
+            let new_count = u32::try_from(others.len() + unreadable + 1).unwrap_or(u32::MAX);
 
             let service = match &mine {
                 // The same URL again returns the first registration, whoever made it and however it was named.
@@ -287,8 +293,8 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         Err(NotAdded::Busy)
     }
 
-    fn check_limits(&self, handoff: &Handoff, others: &[Service]) -> Result<(), NotAdded> {
-        if others.len() >= self.limits.per_tenant {
+    fn check_limits(&self, handoff: &Handoff, others: &[Service], unreadable: usize) -> Result<(), NotAdded> {
+        if others.len() + unreadable >= self.limits.per_tenant {
             return Err(NotAdded::Limit("per site"));
         }
         // What Forge has not accepted counts against the site, which bounds what is stored, and not against the person,

@@ -69,6 +69,8 @@ class Stage:
             "AWS_ENDPOINT_URL": self.calls.url,
             "BACKEND_URL": self.backend_url,
             "ALLOW_LOOPBACK": "true",
+            # A healthy target stands for the internet.
+            "CONTROL_URLS": self.targets.url(Kind.HTTP, 0),
             "CHECK_EVERY_MINUTES": str(PERIOD_S // 60),
             "BUS_NAME": self.names["BUS_NAME"],
             "WRAPPING_KEY_ID": self.names["WRAPPING_KEY_ID"],

@@ -58,6 +58,7 @@ class Stack:
             "ForgeAppPublicKey": self.site.public_keys(),
             "CheckEveryMinutes": "1",
             "AllowLoopback": "true",
+            "ControlUrls": f"{self.site.url}/",
         }
         return self.aws.deploy(parameters | changes)
 

@@ -136,12 +136,15 @@ impl<C: Clock> HttpProbe<C> {
         let mut visited = Vec::new();
         loop {
             let addresses = self.addresses(&target, asker, budget).await?;
-            let (tcp, permit) = self.connect(&target, &addresses, asker, budget).await?;
+            let (tcp, mut permit) = self.connect(&target, &addresses, asker, budget).await?;
             // Boxed, since it is large, and a tick moves many probes about.
             let ask = Box::pin(self.ask(check, &target, tcp, seen));
-            let next = budget.spend(ask).await?;
+            let next = budget.spend(ask).await;
+            if next != Err(Failure::Timeout) {
+                permit.answered();
+            }
             drop(permit);
-            let Some(next) = next else { return Ok(()) };
+            let Some(next) = next? else { return Ok(()) };
             visited.push(target);
             if visited.len() > self.limits.redirects || visited.contains(&next) {
                 return Err(Failure::Redirect);
@@ -181,7 +184,7 @@ impl<C: Clock> HttpProbe<C> {
         let port = target.url().port_or_known_default().ok_or(Failure::Connect)?;
         let mut failure = Failure::Connect;
         for (tried, ip) in (0..).zip(addresses) {
-            let permit = self.limiter.acquire(asker.quota, asker.kind, Some(*ip)).await;
+            let mut permit = self.limiter.acquire(asker.quota, asker.kind, Some(*ip)).await;
             budget.begins(&self.clock);
             let share = budget.left / (u32::try_from(addresses.len()).unwrap_or(u32::MAX) - tried);
             let open = async {
@@ -193,7 +196,12 @@ impl<C: Clock> HttpProbe<C> {
             };
             match budget.spend(open).await {
                 Ok(tcp) => return Ok((tcp, permit)),
-                Err(error) => failure = error,
+                Err(error) => {
+                    if error != Failure::Timeout {
+                        permit.answered();
+                    }
+                    failure = error;
+                }
             }
         }
         Err(failure)

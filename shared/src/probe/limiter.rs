@@ -2,8 +2,8 @@
 //!
 //! The bounds, and what each is against (docs/architecture.md, "Who may open a connection"):
 //! - in total, because a Lambda sandbox has 1,024 file descriptors;
-//! - per address, over all tenants and names, so that nobody is attacked through us: 16 connections at once, then one every
-//!   62.5 ms, up to 96;
+//! - per address, over all tenants and names, so that nobody is attacked through us: 16 unanswered connections at once, then
+//!   one every 62.5 ms, up to 96 open ones;
 //! - on slow addresses together, so that hosts that hang leave sockets to those that answer; while that bound is reached, an
 //!   address that has not answered yet gets one connection at once;
 //! - per tenant, a share of what is free, so that no tenant holds what the next one needs.
@@ -38,11 +38,12 @@ pub struct ConnectionLimits {
     pub total: usize,
     /// Connections at once to all slow addresses together.
     pub slow: usize,
-    /// Connections to one address that are opened without a pause: about as many as two browsers would open.
+    /// Connections to one address that are opened without a pause, as long as they are answered: about as many as two
+    /// browsers would open.
     pub per_address_at_once: usize,
     /// Connections at once to one address.
     pub per_address: usize,
-    /// The pause before each further connection to one address.
+    /// The pause before each further connection to one address whose connections are not answered.
     pub pace: Duration,
 }
 
@@ -140,8 +141,10 @@ struct State {
     free: usize,
     held_slow: usize,
     next_id: u64,
-    /// Only addresses with a permit or a waiting attempt.
+    /// Addresses with a permit or a waiting attempt, and some of a moment ago.
     addresses: HashMap<IpAddr, Address>,
+    /// How many of them are too many to keep idle ones.
+    sweep_at: usize,
     look_ups: VecDeque<Waiting>,
     /// Addresses with attempts that nothing of the address's own holds back, in the order of their arrival.
     ready: VecDeque<IpAddr>,
@@ -157,10 +160,13 @@ struct Address {
     /// The open connections, oldest first.
     open: VecDeque<(u64, Instant, TenantQuota)>,
     is_slow: bool,
-    /// Whether a connection was closed within [`SLOW_AFTER`] since the address was last slow.
+    /// Whether a connection was answered since the address was last slow.
     has_answered: bool,
     is_ready: bool,
-    next_at: Instant,
+    /// How many connections may be opened without a pause: one is back with each answer, and one after each pause.
+    tokens: usize,
+    /// Since when the present pause lasts.
+    paused_at: Instant,
     waiting: Vec<Waiting>,
 }
 
@@ -180,7 +186,18 @@ pub(super) struct Permit {
     quota: TenantQuota,
     address: Option<IpAddr>,
     id: u64,
+    is_answered: bool,
 }
+
+impl Permit {
+    /// The target has answered, or refused: it is there, and may be asked the next thing at once.
+    pub(super) fn answered(&mut self) {
+        self.is_answered = true;
+    }
+}
+
+/// How many idle addresses are remembered, so that a target whose connections were cut off is not asked anew at once.
+const IDLE_ADDRESSES: usize = 1_024;
 
 impl ConnectionLimiter {
     pub(super) fn new(limits: ConnectionLimits) -> Self {
@@ -190,6 +207,7 @@ impl ConnectionLimiter {
             held_slow: 0,
             next_id: 0,
             addresses: HashMap::new(),
+            sweep_at: IDLE_ADDRESSES,
             look_ups: VecDeque::new(),
             ready: VecDeque::new(),
             opened: VecDeque::new(),
@@ -210,7 +228,7 @@ impl ConnectionLimiter {
             let (grant, granted) = oneshot::channel();
             {
                 let mut state = self.lock();
-                state.enqueue(quota.clone(), kind, address, grant);
+                state.enqueue(quota.clone(), kind, address, grant, &self.limits);
             }
             self.hand_out();
             // A sender is dropped only with the whole state, which this borrow outlives.
@@ -227,7 +245,7 @@ impl ConnectionLimiter {
             let Some((waiting, address, id)) = next else { break };
             let Waiting { quota, grant, .. } = waiting;
             // Outside of the lock: a permit whose taker has just gone is given back by being dropped.
-            drop(grant.send(Permit { limiter: self.clone(), quota, address, id }));
+            drop(grant.send(Permit { limiter: self.clone(), quota, address, id, is_answered: false }));
         }
         self.keep_time();
     }
@@ -271,17 +289,23 @@ impl State {
         kind: AttemptKind,
         address: Option<IpAddr>,
         grant: oneshot::Sender<Permit>,
+        limits: &ConnectionLimits,
     ) {
         let waiting = Waiting { quota, kind, number: self.next_id, grant };
         self.next_id += 1;
         let Some(ip) = address else { return self.look_ups.push_back(waiting) };
-        let next_at = self.began;
+        if self.addresses.len() >= self.sweep_at {
+            self.addresses.retain(|_, address| !address.open.is_empty() || !address.waiting.is_empty());
+            self.sweep_at = IDLE_ADDRESSES.max(2 * self.addresses.len());
+        }
+        let paused_at = self.began;
         let address = self.addresses.entry(ip).or_insert_with(|| Address {
             open: VecDeque::new(),
             is_slow: false,
             has_answered: false,
             is_ready: false,
-            next_at,
+            tokens: limits.per_address_at_once,
+            paused_at,
             waiting: Vec::new(),
         });
         address.waiting.push(waiting);
@@ -354,28 +378,19 @@ impl State {
     fn look_at(&mut self, ip: IpAddr, limits: &ConnectionLimits, now: Instant) -> Look {
         let Some(address) = self.addresses.get_mut(&ip) else { return Look::Wait };
         address.waiting.retain(|waiting| !waiting.grant.is_closed());
-        if address.waiting.is_empty() {
+        if address.waiting.is_empty() || address.open.len() >= limits.per_address {
+            // Until another attempt comes, or a connection is closed.
             address.is_ready = false;
-            if address.open.is_empty() {
-                self.addresses.remove(&ip);
-            }
             return Look::Wait;
         }
         let is_unknown = !address.has_answered && !address.is_slow;
         if is_unknown && self.held_slow >= limits.slow && !address.open.is_empty() {
             return Look::Later;
         }
-        if address.open.len() < limits.per_address_at_once {
-            return Look::Ready;
-        }
-        if address.open.len() >= limits.per_address {
-            // Until a connection is closed.
+        address.pass_time(limits, now);
+        if address.tokens == 0 {
             address.is_ready = false;
-            return Look::Wait;
-        }
-        if now < address.next_at {
-            address.is_ready = false;
-            self.paced.push(Reverse((address.next_at, ip)));
+            self.paced.push(Reverse((address.paused_at + limits.pace, ip)));
             return Look::Wait;
         }
         Look::Ready
@@ -394,7 +409,10 @@ impl State {
         let mut usage = waiting.quota.lock();
         match ip.and_then(|ip| Some((ip, self.addresses.get_mut(&ip)?))) {
             Some((ip, address)) => {
-                address.next_at = now + limits.pace;
+                if address.tokens == limits.per_address_at_once {
+                    address.paused_at = now;
+                }
+                address.tokens -= 1;
                 address.open.push_back((id, now, waiting.quota.clone()));
                 let at = usage.addresses.entry(ip).or_default();
                 at.open += 1;
@@ -449,7 +467,7 @@ impl State {
         paced.into_iter().chain(slow).min()
     }
 
-    fn give_back(&mut self, permit: &Permit, now: Instant) {
+    fn give_back(&mut self, permit: &Permit, limits: &ConnectionLimits, now: Instant) {
         self.free += 1;
         let now_ms = self.ms(now);
         let mut usage = permit.quota.lock();
@@ -460,7 +478,10 @@ impl State {
         };
         let Some(at) = address.open.iter().position(|(id, _, _)| *id == permit.id) else { return };
         let since = address.open.remove(at).map_or(now, |(_, since, _)| since);
-        address.has_answered |= now < since + SLOW_AFTER;
+        if permit.is_answered {
+            address.has_answered = true;
+            address.tokens = (address.tokens + 1).min(limits.per_address_at_once);
+        }
         let since_ms = u64::try_from(since.duration_since(self.began).as_millis()).unwrap_or(0);
         if let Some(used) = usage.addresses.get_mut(&ip) {
             used.open -= 1;
@@ -479,12 +500,14 @@ impl State {
             self.answers_again(ip);
         }
         self.make_ready(ip);
-        if self
-            .addresses
-            .get(&ip)
-            .is_some_and(|address| address.open.is_empty() && address.waiting.is_empty())
+        if let Some(address) = self.addresses.get_mut(&ip)
+            && address.open.is_empty()
+            && address.waiting.is_empty()
         {
-            self.addresses.remove(&ip);
+            address.pass_time(limits, now);
+            if address.tokens == limits.per_address_at_once {
+                self.addresses.remove(&ip);
+            }
         }
     }
 
@@ -517,6 +540,16 @@ enum Look {
 }
 
 impl Address {
+    /// Gives a token back for each pause that has passed.
+    fn pass_time(&mut self, limits: &ConnectionLimits, now: Instant) {
+        let mut missing = limits.per_address_at_once - self.tokens;
+        while missing > 0 && self.paused_at + limits.pace <= now {
+            self.paused_at += limits.pace;
+            missing -= 1;
+        }
+        self.tokens = limits.per_address_at_once - missing;
+    }
+
     /// The attempt that comes next, by its place among those that wait, and what its tenant holds; none when no tenant may
     /// hold more.
     fn candidate(&self, ip: IpAddr, share: Share, now_ms: u64) -> Option<(usize, usize)> {
@@ -534,7 +567,7 @@ impl Address {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.limiter.lock().give_back(self, Instant::now());
+        self.limiter.lock().give_back(self, &self.limiter.limits, Instant::now());
         self.limiter.hand_out();
     }
 }
@@ -599,6 +632,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_address_whose_connections_are_cut_off_is_not_asked_faster() {
+        let limiter = limiter();
+        let opened = || grab(&limiter, &TenantQuota::default(), Some(address(1)), 23).len();
+        assert_eq!((opened(), opened()), (16, 0));
+        tokio::time::sleep(Duration::from_millis(126)).await;
+        assert_eq!((opened(), opened()), (2, 0));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(opened(), 16);
+
+        // Each answer lets it be asked the next thing at once.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        for _ in 0..100 {
+            let mut permits = grab(&limiter, &TenantQuota::default(), Some(address(1)), 10);
+            assert_eq!(permits.len(), 10);
+            permits.iter_mut().for_each(Permit::answered);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn slow_addresses_leave_permits_to_those_that_answer() {
         let limiter = limiter();
         let held = Arc::new(Mutex::new(Vec::new()));
@@ -620,7 +672,8 @@ mod tests {
         // One at once while it has not answered, and then as many as any other.
         let healthy = TenantQuota::default();
         assert_eq!(grab(&limiter, &healthy, Some(address(99)), 5).len(), 1);
-        let first = limiter.acquire(&healthy, AttemptKind::First, Some(address(99))).await;
+        let mut first = limiter.acquire(&healthy, AttemptKind::First, Some(address(99))).await;
+        first.answered();
         let (second, ()) =
             tokio::join!(limiter.acquire(&healthy, AttemptKind::First, Some(address(99))), async {
                 drop(first);
@@ -691,9 +744,9 @@ mod tests {
         drop(gone);
         limiter.hand_out();
         let state = limiter.lock();
-        assert_eq!(
-            (state.free, state.addresses.len(), state.ready.len(), quota.lock().total()),
-            (1, 0, 0, 0)
+        assert_eq!((state.free, state.ready.len(), quota.lock().total()), (1, 0, 0));
+        assert!(
+            state.addresses.values().all(|address| address.open.is_empty() && address.waiting.is_empty())
         );
     }
 }

@@ -683,13 +683,10 @@ impl DynamoStore {
         condition: &str,
         values: Item,
     ) -> Result<Committed, StoreError> {
-        let names =
-            expression.contains("#s").then(|| HashMap::from([("#s".to_owned(), "status".to_owned())]));
         let update = UpdateItemInput::builder()
             .set_key(Some(Self::key(tenant_pk(tenant), "TENANT")))
             .update_expression(expression)
             .condition_expression(condition)
-            .set_expression_attribute_names(names)
             .set_expression_attribute_values(Some(values));
         self.update(update).await
     }
@@ -786,9 +783,14 @@ impl Checks for DynamoStore {
     }
 
     async fn mark(&self, tenant: &Tenant, status: TenantStatus) -> Result<Committed, StoreError> {
-        let mut values = HashMap::from([(":status".to_owned(), value(&status)?)]);
-        let condition = tenant_is_as_read(tenant, &mut values)?;
-        self.update_tenant(&tenant.id(), "SET #s = :status", &condition, values).await
+        let as_read = Condition::tenant_as_read(tenant)?.value(":status", value(&status)?);
+        let update = UpdateItemInput::builder()
+            .set_key(Some(Self::key(tenant_pk(&tenant.id()), "TENANT")))
+            .update_expression("SET #s = :status")
+            .condition_expression(as_read.text)
+            .set_expression_attribute_names(as_read.names)
+            .set_expression_attribute_values(as_read.values);
+        self.update(update).await
     }
 
     async fn suspend(
@@ -799,27 +801,33 @@ impl Checks for DynamoStore {
     ) -> Result<Committed, StoreError> {
         let id = tenant.id();
         let status = if expires_at.is_some() { TenantStatus::Suspended } else { TenantStatus::Active };
-        let expiry = if expires_at.is_some() { "SET expires_at = :expires" } else { "REMOVE expires_at" };
         let service_keys = services.iter().map(service_sk);
         let mut writes = Vec::new();
         for sk in ["TENANT".to_owned(), "STATE".to_owned()].into_iter().chain(service_keys) {
-            let mut values = Item::new();
-            if let Some(time) = expires_at {
-                values.insert(":expires".to_owned(), number(time.as_second()));
-            }
-            let mut update =
-                Update::builder().table_name(&self.table).set_key(Some(Self::key(tenant_pk(&id), &sk)));
-            update = if sk == "TENANT" {
-                values.insert(":status".to_owned(), value(&status)?);
-                let set = expiry.strip_prefix("SET ").map(|set| format!("SET #s = :status, {set}"));
-                update
-                    .update_expression(set.unwrap_or_else(|| format!("SET #s = :status {expiry}")))
-                    .condition_expression(tenant_is_as_read(tenant, &mut values)?)
-                    .expression_attribute_names("#s", "status")
+            let is_tenant = sk == "TENANT";
+            let mut as_read = if is_tenant {
+                Condition::tenant_as_read(tenant)?.value(":status", value(&status)?)
+            } else if sk == "STATE" {
+                Condition::new("attribute_exists(pk)")
             } else {
-                update.update_expression(expiry).condition_expression("attribute_exists(pk)")
+                // One that was removed and added again meanwhile has an end of its own.
+                Condition::new("attribute_exists(pk) AND activity <> :pending")
+                    .value(":pending", value(&Activity::Pending)?)
             };
-            let update = update.set_expression_attribute_values((!values.is_empty()).then_some(values));
+            if let Some(time) = expires_at {
+                as_read = as_read.value(":expires", number(time.as_second()));
+            }
+            let mut set: Vec<_> = expires_at.map(|_| "expires_at = :expires").into_iter().collect();
+            set.extend(is_tenant.then_some("#s = :status"));
+            let set = if set.is_empty() { String::new() } else { format!("SET {}", set.join(", ")) };
+            let remove = if expires_at.is_some() { "" } else { " REMOVE expires_at" };
+            let update = Update::builder()
+                .table_name(&self.table)
+                .set_key(Some(Self::key(tenant_pk(&id), &sk)))
+                .update_expression(format!("{set}{remove}").trim_start())
+                .condition_expression(as_read.text)
+                .set_expression_attribute_names(as_read.names)
+                .set_expression_attribute_values(as_read.values);
             writes.push(TransactWriteItem::builder().update(update.build().map_err(refused)?).build());
         }
         Ok(self.transact(writes).await?.map_or(Committed::Overtaken, |()| Committed::Yes))
@@ -1032,15 +1040,6 @@ fn is_as_read(name: &str, read: &AttributeValue, values: &mut Item) -> String {
     }
     values.insert(format!(":read_{name}"), read.clone());
     format!("{name} = :read_{name}")
-}
-
-/// A condition that nobody has changed, registered or given another key to the tenant since it was read. Names the status
-/// `#s`.
-fn tenant_is_as_read(tenant: &Tenant, values: &mut Item) -> Result<String, StoreError> {
-    values.insert(":read_status".to_owned(), value(&tenant.status)?);
-    values.insert(":read_key".to_owned(), text(encode(tenant.key.public.as_bytes())));
-    let registered = is_as_read("registeredAt", &value(&tenant.registered_at)?, values);
-    Ok(format!("#s = :read_status AND publicKey = :read_key AND {registered}"))
 }
 
 fn tenant_pk(tenant: &TenantId) -> String {

@@ -80,5 +80,5 @@ pub async fn suspend(store: &DynamoStore, tenant: &TenantId, is_suspended: bool,
     let found = store.load(tenant, now).await.expect("a readable tenant").expect("a tenant");
     let services: Vec<_> = found.services.iter().map(|service| service.id.clone()).collect();
     let expires_at = is_suspended.then_some(now + SUSPENDED_FOR);
-    store.suspend(tenant, &services, expires_at).await.expect("a store");
+    store.suspend(&found.tenant, &services, expires_at).await.expect("a store");
 }

@@ -470,3 +470,22 @@ async fn a_registration_while_a_key_is_handed_over_names_the_present_key_and_lea
     let after = stored(&world).await.unwrap();
     assert_eq!((after.tenant.key, after.tenant.next_key), (tenant.key, Some(next)));
 }
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_not_replaced_and_takes_its_place() {
+    let world = World::start().await;
+    assert_eq!(send(&world.function(), &world.wish("a").await).await.status(), 201);
+    let pk = aws_sdk_dynamodb::types::AttributeValue::S(format!("TENANT#{}", world.app.tenant_id()));
+    let query = world.aws.dynamo().query().table_name(&world.aws.table).key_condition_expression("pk = :pk");
+    let items = query.expression_attribute_values(":pk", pk).send().await.unwrap().items.unwrap();
+    let service = items.iter().find(|item| item["sk"].as_s().unwrap().starts_with("SERVICE#")).unwrap();
+    let spoilt = aws_sdk_dynamodb::types::AttributeValue::S("{".to_owned());
+    let put = world.aws.dynamo().put_item().table_name(&world.aws.table).set_item(Some(service.clone()));
+    put.item("check", spoilt).send().await.unwrap();
+
+    assert_eq!(send(&world.function(), &world.wish("a").await).await.status(), 500);
+    let mut full = world.function();
+    full.limits.per_tenant = 1;
+    assert_eq!(send(&full, &world.wish("b").await).await.status(), 409);
+    assert_eq!(send(&world.function(), &world.wish("b").await).await.status(), 201);
+}

@@ -1,8 +1,16 @@
 //! What each answer of the trigger leads to.
 
+use std::time::Duration;
+
+use check_services::{CheckServices, Failed};
+use futures::future::join_all;
+use jiff::SignedDuration;
+use shared::callback::Answer;
+use shared::callback::http::{Deliver as _, HttpCallbacks};
 use shared::service::Thresholds;
 use shared::store::{Deliveries, Registrations as _};
-use shared::tenant::TenantStatus;
+use shared::tenant::{TenantStatus, TriggerRule};
+use shared_testing::failing::{FailingStore, Fault, Faults};
 use shared_testing::forge_app::{ACCEPTED, Reply};
 
 use crate::world::World;
@@ -237,4 +245,63 @@ async fn a_tenant_whose_every_endpoint_hangs_delays_nobody_else() {
     }
     assert_eq!(world.app.received("UPDATE")[0].body["services"][0]["status"], "ALIVE");
     assert_eq!(hanging.received("UPDATE").len(), 0);
+}
+
+#[tokio::test]
+async fn triggers_that_hang_delay_nobody_else_and_no_attempt_outlives_its_time() {
+    let world = World::start().await;
+    let callbacks = HttpCallbacks::new(world.clock.clone()).unwrap();
+    let rule = TriggerRule { hosts: vec![], allow_loopback: true };
+    let other = world.another_app().await;
+    // Takes connections into its backlog and never answers one.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hanging = format!("http://{}/x1/hanging", silent.local_addr().unwrap());
+    let post = async |trigger: &str, seconds| {
+        let began = std::time::Instant::now();
+        let trigger = rule.parse(trigger).unwrap();
+        let answer = callbacks.post(&trigger, "t", b"{}", Duration::from_secs(seconds)).await;
+        (answer, began.elapsed())
+    };
+    // More than there are places, and more than may be slow at once.
+    let hanging = join_all((0..300).map(|_| post(&hanging, 6)));
+    let healthy = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        join_all((0..20).map(|_| post(&other.trigger_url, 15))).await
+    };
+    let (hanging, healthy) = tokio::join!(hanging, healthy);
+    for (answer, took) in hanging {
+        assert_eq!(answer, Answer::Silence);
+        assert!(took < Duration::from_secs(7), "{took:?} for an attempt of six seconds");
+    }
+    for (answer, took) in healthy {
+        assert_eq!(
+            answer,
+            Answer::App(shared::callback::Code::Unauthorized),
+            "it answers, the token is none"
+        );
+        assert!(took < Duration::from_secs(14), "{took:?} behind attempts that hang");
+    }
+}
+
+#[tokio::test]
+async fn a_round_reports_before_its_deadline_whatever_hangs() {
+    let world = World::with_one_service().await;
+    let deployed = world.function();
+    // The calls are `active`, `load`, `commit`.
+    let faults = Faults::at(2, Fault::Hang);
+    let function = CheckServices {
+        store: FailingStore::new(deployed.store, &faults),
+        keys: deployed.keys,
+        callbacks: deployed.callbacks,
+        probe: deployed.probe,
+        bus: deployed.bus,
+        clock: deployed.clock,
+        metrics: deployed.metrics,
+        settings: deployed.settings,
+    };
+    let began = std::time::Instant::now();
+    let deadline = shared::clock::Clock::now(&world.clock) + SignedDuration::from_millis(45_200);
+    let ended = function.handle(world.scheduled(), deadline).await;
+    assert!(matches!(ended, Err(Failed::Tenants(1))), "{ended:?}");
+    assert!(began.elapsed() < Duration::from_millis(44_200), "{:?}", began.elapsed());
 }
