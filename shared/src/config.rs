@@ -38,6 +38,9 @@ pub struct RegisterConfig {
     pub deployment_key_id: String,
 }
 
+/// The most services of one tenant (`testdata/limits.json`, which the Forge app keeps to as well).
+const MAX_SERVICES: usize = 50;
+
 /// How many services there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServiceLimits {
@@ -149,8 +152,8 @@ impl AddServiceConfig {
             deployment_key_id: required(get, "DEPLOYMENT_KEY_ID")?,
             wrapping_key_id: required(get, "WRAPPING_KEY_ID")?,
             limits: ServiceLimits {
-                per_tenant: number(get, "MAX_SERVICES_PER_TENANT", 50, 1..=50)?,
-                per_owner: number(get, "MAX_SERVICES_PER_OWNER", 10, 1..=50)?,
+                per_tenant: number(get, "MAX_SERVICES_PER_TENANT", MAX_SERVICES, 1..=MAX_SERVICES)?,
+                per_owner: number(get, "MAX_SERVICES_PER_OWNER", 10, 1..=MAX_SERVICES)?,
             },
             period: period(get)?,
             metrics: metrics(get),
@@ -395,6 +398,14 @@ mod tests {
             let error = check_services("CONTROL_URLS", bad).unwrap_err();
             assert_eq!(error.variable, "CONTROL_URLS", "{bad}");
         }
+    }
+
+    #[test]
+    fn the_limits_are_those_of_the_forge_app() {
+        let limits: serde_json::Value =
+            serde_json::from_str(include_str!("../../testdata/limits.json")).unwrap();
+        assert_eq!(limits["servicesPerTenant"], MAX_SERVICES);
+        assert_eq!(limits["transitionsPerReport"], crate::status::MAX_TRANSITIONS);
     }
 
     #[test]

@@ -66,7 +66,7 @@ def test_a_tenant_key_is_replaced_and_no_report_is_lost(stack: Stack):
     def trusted() -> list:
         """The keys that the app trusts, as its receiver has stored them: public half, and its last second."""
         stored = json.loads((stack.site.state / "kvs.json").read_text())["trust"]["json"]
-        return json.loads(stored)["keys"]
+        return json.loads(stored)["trust"]["keys"]
 
     old = record()["publicKey"]["S"]
     assert trusted() == [[old, None]]
