@@ -186,17 +186,17 @@ async fn ticks_until_down(world: &World, function: &Function, apps: &[ForgeApp],
     4
 }
 
-/// Whether no second has seen more unanswered connections than the first sixteen and sixteen more, and no moment more than 96.
+/// Whether no moment has seen more than 96 connections, and no five seconds more unanswered ones than the first sixteen and
+/// sixteen a second. A tenth more, since a busy machine accepts late.
 fn assert_gentle(seen: &Seen) {
     assert!(seen.most.load(Ordering::SeqCst) <= 96, "{}", seen.most.load(Ordering::SeqCst));
     let mut opened = seen.unanswered.lock().unwrap().clone();
     opened.sort_unstable();
     let most = opened.iter().enumerate().map(|(first, at)| {
-        opened[first..].iter().take_while(|other| **other - *at < Duration::from_secs(1)).count()
+        opened[first..].iter().take_while(|other| **other - *at < Duration::from_secs(5)).count()
     });
     let most = most.max().unwrap_or(0);
-    // A busy machine accepts late, and so some of one second in the next.
-    assert!(most <= 40, "{most} connections within a second");
+    assert!(most <= 107, "{most} connections within five seconds");
 }
 
 /// All at once, since they mostly wait; each has a function, and so limits, of its own.
