@@ -1,13 +1,12 @@
 //! What goes over our EventBridge bus: ranges of tenants for further invocations, and news for an operator.
 
 use std::future::Future;
-use std::sync::Arc;
 
 use aws_sdk_eventbridge::Client;
+use aws_sdk_eventbridge::operation::put_events::PutEventsInput;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use serde::Serialize;
-
-use tokio::sync::Semaphore;
+use shared::aws::BoundedClient;
 
 use crate::event::{
     CHECK_RANGE, Range, SOURCE, STATUS_CHANGED, StatusChanged, VERDICTS_HELD, VerdictsSuppressed,
@@ -42,9 +41,8 @@ pub trait Publish: Send + Sync {
 /// The real bus.
 #[derive(Debug, Clone)]
 pub struct EventBus {
-    client: Client,
+    client: BoundedClient<Client>,
     name: String,
-    calls: Arc<Semaphore>,
 }
 
 /// EventBridge takes ten entries a call.
@@ -57,7 +55,7 @@ impl EventBus {
     /// The bus of this name.
     #[must_use]
     pub fn new(client: Client, name: String) -> Self {
-        Self { client, name, calls: Arc::new(Semaphore::new(CALLS_AT_ONCE)) }
+        Self { client: BoundedClient::new(client, CALLS_AT_ONCE), name }
     }
 
     fn entry(&self, detail_type: &str, detail: &impl Serialize) -> PutEventsRequestEntry {
@@ -70,12 +68,11 @@ impl EventBus {
     }
 
     async fn put(&self, entries: &[PutEventsRequestEntry]) -> Result<(), BusError> {
-        // Never closed. Callers bound the wait.
-        let _call = self.calls.acquire().await;
         for batch in entries.chunks(ENTRIES_PER_CALL) {
             let mut left = batch.to_vec();
             for _ in 0..3 {
-                let answer = self.client.put_events().set_entries(Some(left.clone())).send().await;
+                let put = PutEventsInput::builder().set_entries(Some(left.clone()));
+                let answer = self.client.send(|bus| async move { put.send_with(&bus).await }).await;
                 let answer = answer.map_err(|error| BusError::Unavailable(Box::new(error)))?;
                 // The answer has an entry per entry; those with an error code, or without an answer, were not taken.
                 let taken = answer.entries().iter().map(|entry| entry.error_code().is_none());
