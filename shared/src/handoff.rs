@@ -1,8 +1,7 @@
 //! The hand-off: what a person's browser carries from the Forge app to the pages of this backend (docs/protocol.md,
 //! section 2).
 //!
-//! The app signs it: that is all that says who asks, and for which site. Deliberately absent: whether a hand-off was used
-//! before; only the store knows that.
+//! Only the app's signature says who asks, and for which site. Whether a hand-off was used before is the store's business.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;

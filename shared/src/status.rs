@@ -216,7 +216,7 @@ pub fn current(state: &State, service: &Service) -> ServiceStatus {
 pub struct TenantServices<'a> {
     /// Those that are not pending. One that is neither here nor unreadable is gone from the state.
     pub services: &'a [Service],
-    /// Those whose records cannot be read: their status stays as it is until somebody has repaired them.
+    /// Those whose records cannot be read: their status stays as it is until the record is repaired.
     pub unreadable: &'a [ServiceId],
 }
 

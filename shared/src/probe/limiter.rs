@@ -250,7 +250,7 @@ impl ConnectionLimiter {
         self.keep_time();
     }
 
-    /// What becomes possible by time alone needs somebody to look: an address whose pause ends, a connection that turns slow.
+    /// Looks again when time alone makes something possible: an address whose pause ends, a connection that turns slow.
     fn keep_time(&self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         {
