@@ -107,7 +107,8 @@ pub struct ServiceChange<'a> {
 pub enum WriteOutcome {
     /// Stored.
     Applied,
-    /// What it rests on is not as it was read: nothing was stored. Read again and decide again.
+    /// What it rests on is not as it was read, or another invocation was faster: nothing was stored. A request reads and
+    /// decides again, a tick stops and sends nothing.
     Conflict,
 }
 
@@ -192,15 +193,6 @@ pub struct TenantRange {
     pub through: Option<TenantId>,
 }
 
-/// Whether a conditional write won.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Committed {
-    /// This invocation owns what it wrote: a tick, a next key.
-    Yes,
-    /// Another invocation was faster: stop, send nothing.
-    Overtaken,
-}
-
 /// What check-services may do.
 pub trait Checks: Send + Sync {
     /// The ids of the active tenants of a range, ascending.
@@ -219,7 +211,7 @@ pub trait Checks: Send + Sync {
         tenant: &TenantId,
         found: Option<Tick>,
         state: &State,
-    ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
 
     /// Everything up to `tick` has reached the app; forgets failures.
     fn acknowledge(
@@ -242,7 +234,7 @@ pub trait Checks: Send + Sync {
         &self,
         tenant: &Tenant,
         status: TenantStatus,
-    ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
 
     /// Suspends a tenant (`Some`: everything of it expires then) or revives it (`None`), if nobody has changed or
     /// registered it since it was read.
@@ -251,7 +243,7 @@ pub trait Checks: Send + Sync {
         tenant: &Tenant,
         services: &[ServiceId],
         expires_at: Option<Timestamp>,
-    ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
 
     /// Stores whether the app has accepted or refused the next key: `next`, if it is stored as in `found`.
     fn record_reception(
@@ -266,7 +258,7 @@ pub trait Checks: Send + Sync {
         &self,
         tenant: &Tenant,
         next: &NextKey,
-    ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
 }
 
 /// What rotate-keys may do.
@@ -286,5 +278,5 @@ pub trait Rotations: Send + Sync {
         &self,
         tenant: &Tenant,
         next: &NextKey,
-    ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
 }

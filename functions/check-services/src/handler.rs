@@ -14,7 +14,7 @@ use shared::id::{ServiceId, TenantId};
 use shared::key::UnwrapKey;
 use shared::metrics::{CallbackResult, CheckOutcome, Metric, Metrics};
 use shared::probe::{Check, Probe};
-use shared::store::{Checks, Committed, SUSPENDED_FOR, StoreError};
+use shared::store::{Checks, SUSPENDED_FOR, StoreError, WriteOutcome};
 use shared::telemetry::Chain;
 use shared::tenant::{Tenant, TriggerRule};
 use shared::tick::{Period, Tick};
@@ -363,10 +363,10 @@ where
         for (tenant, services) in &summary.unreachable {
             let (id, expires_at) = (tenant.id(), whole_seconds(self.clock.now()) + SUSPENDED_FOR);
             match self.store.suspend(tenant, services, Some(expires_at)).await {
-                Ok(Committed::Yes) => {
+                Ok(WriteOutcome::Applied) => {
                     tracing::warn!(tenant.id = %id, "tenant suspended: its app has not answered for long");
                 }
-                Ok(Committed::Overtaken) => {
+                Ok(WriteOutcome::Conflict) => {
                     tracing::info!(tenant.id = %id, "tenant not suspended: it has changed since it was read");
                 }
                 Err(error) => {

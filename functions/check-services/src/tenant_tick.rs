@@ -15,7 +15,7 @@ use shared::id::{ServiceId, TenantId};
 use shared::key::{KeyError, TenantKey, UnwrapKey};
 use shared::probe::Probe;
 use shared::status::{self, Finding, State, TenantServices};
-use shared::store::{Checks, Committed, Deliveries, StoreError, Watched};
+use shared::store::{Checks, Deliveries, StoreError, Watched, WriteOutcome};
 use shared::telemetry::Chain;
 use shared::tenant::{NextKey, Tenant, TenantStatus};
 use shared::tick::{Period, Tick};
@@ -159,7 +159,7 @@ where
         };
         let services = TenantServices { services: &watched.services, unreadable: &watched.unreadable };
         let state = status::advance(&watched.state, tick, services, &findings);
-        if self.store.commit(id, watched.state.last_tick, &state).await? == Committed::Overtaken {
+        if self.store.commit(id, watched.state.last_tick, &state).await? == WriteOutcome::Conflict {
             tracing::info!(tenant.id = %id, %tick, "another invocation has this tick");
             return Ok(Outcome::Overtaken);
         }
@@ -278,7 +278,7 @@ where
             Verdict::Accepted(next) => self.store.record_reception(id, found, &next).await?,
             Verdict::Settled(next) => {
                 // An eventually consistent read may bring this here once more.
-                if self.store.promote(tenant, &next).await? == Committed::Yes {
+                if self.store.promote(tenant, &next).await? == WriteOutcome::Applied {
                     tracing::info!(tenant.id = %id, %tick, key.id = %next.key.public.kid(), "tenant key replaced");
                 }
             }
@@ -416,7 +416,7 @@ where
                 TenantStatus::Suspended => {
                     let services: Vec<_> =
                         watched.services.iter().map(|service| service.id.clone()).collect();
-                    if self.store.suspend(&watched.tenant, &services, None).await? == Committed::Yes {
+                    if self.store.suspend(&watched.tenant, &services, None).await? == WriteOutcome::Applied {
                         tracing::info!(tenant.id = %id, "the app answers again; the tenant is checked from now on");
                     }
                 }

@@ -13,7 +13,7 @@ use shared::callback::introduction::{INTRODUCTION_LIFE, introduce};
 use shared::clock::{Clock, whole_seconds};
 use shared::id::TenantId;
 use shared::key::{KeyError, MakeKey, Sign, TenantKey};
-use shared::store::{Committed, Rotations, StoreError};
+use shared::store::{Rotations, StoreError, WriteOutcome};
 use shared::telemetry::Chain;
 use shared::tenant::{NextKey, Tenant};
 
@@ -189,7 +189,7 @@ impl<S: Rotations, D: Sign, M: MakeKey, C: Clock> RotateKeys<S, D, M, C> {
         };
         let introduced = introduce(tenant, key, &self.deployment_key, now).await?;
         let next = NextKey { is_accepted, ..introduced };
-        let is_stored = self.store.offer(tenant, &next).await? == Committed::Yes;
+        let is_stored = self.store.offer(tenant, &next).await? == WriteOutcome::Applied;
         if is_stored {
             tracing::info!(tenant.id = %tenant.id(), key.id = %next.key.public.kid(), "next tenant key introduced");
         }

@@ -22,8 +22,8 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    ATTEMPTS_PER_HANDOFF, Checks, Committed, Deliveries, HandoffUse, PENDING_FOR, PendingRegistration,
-    Registered, Registrations, ServiceChange, StoreError, TenantRange, Watched, WriteOutcome,
+    ATTEMPTS_PER_HANDOFF, Checks, Deliveries, HandoffUse, PENDING_FOR, PendingRegistration, Registered,
+    Registrations, ServiceChange, StoreError, TenantRange, Watched, WriteOutcome,
 };
 use crate::aws::BoundedClient;
 use crate::handoff::{Binding, RESUME_FOR};
@@ -201,11 +201,11 @@ impl DynamoStore {
     }
 
     /// An update of one item, if its condition holds.
-    async fn update(&self, update: UpdateItemInputBuilder) -> Result<Committed, StoreError> {
+    async fn update(&self, update: UpdateItemInputBuilder) -> Result<WriteOutcome, StoreError> {
         let update = update.table_name(&self.table);
         match self.client.send(|db| async move { update.send_with(&db).await }).await {
-            Ok(_) => Ok(Committed::Yes),
-            Err(error) if is_failed_condition(&error) => Ok(Committed::Overtaken),
+            Ok(_) => Ok(WriteOutcome::Applied),
+            Err(error) if is_failed_condition(&error) => Ok(WriteOutcome::Conflict),
             Err(error) => Err(classify(error)),
         }
     }
@@ -534,8 +534,8 @@ impl Registrations for DynamoStore {
             .expression_attribute_values(":all", number(ATTEMPTS_PER_HANDOFF.into()))
             .expression_attribute_values(":expires", handoff_end(handoff));
         Ok(match self.update(update).await? {
-            Committed::Yes => WriteOutcome::Applied,
-            Committed::Overtaken => WriteOutcome::Conflict,
+            WriteOutcome::Applied => WriteOutcome::Applied,
+            WriteOutcome::Conflict => WriteOutcome::Conflict,
         })
     }
 
@@ -682,7 +682,7 @@ impl DynamoStore {
         expression: &str,
         condition: &str,
         values: Item,
-    ) -> Result<Committed, StoreError> {
+    ) -> Result<WriteOutcome, StoreError> {
         let update = UpdateItemInput::builder()
             .set_key(Some(Self::key(tenant_pk(tenant), "TENANT")))
             .update_expression(expression)
@@ -720,7 +720,7 @@ impl Checks for DynamoStore {
         tenant: &TenantId,
         found: Option<Tick>,
         state: &State,
-    ) -> Result<Committed, StoreError> {
+    ) -> Result<WriteOutcome, StoreError> {
         let set = "SET lastTick = :tick, services = :services, transitions = :transitions, \
                    transitionsDropped = :dropped";
         // Only what a commit owns: the acknowledgement and the delivery record may have been written since the read,
@@ -782,7 +782,7 @@ impl Checks for DynamoStore {
         self.update_state(tenant, format!("{set}{remove}").trim_end(), &condition, values).await
     }
 
-    async fn mark(&self, tenant: &Tenant, status: TenantStatus) -> Result<Committed, StoreError> {
+    async fn mark(&self, tenant: &Tenant, status: TenantStatus) -> Result<WriteOutcome, StoreError> {
         let as_read = Condition::tenant_as_read(tenant)?.value(":status", value(&status)?);
         let update = UpdateItemInput::builder()
             .set_key(Some(Self::key(tenant_pk(&tenant.id()), "TENANT")))
@@ -798,7 +798,7 @@ impl Checks for DynamoStore {
         tenant: &Tenant,
         services: &[ServiceId],
         expires_at: Option<Timestamp>,
-    ) -> Result<Committed, StoreError> {
+    ) -> Result<WriteOutcome, StoreError> {
         let id = tenant.id();
         let status = if expires_at.is_some() { TenantStatus::Suspended } else { TenantStatus::Active };
         let service_keys = services.iter().map(service_sk);
@@ -830,7 +830,7 @@ impl Checks for DynamoStore {
                 .set_expression_attribute_values(as_read.values);
             writes.push(TransactWriteItem::builder().update(update.build().map_err(refused)?).build());
         }
-        Ok(self.transact(writes).await?.map_or(Committed::Overtaken, |()| Committed::Yes))
+        Ok(self.transact(writes).await?.map_or(WriteOutcome::Conflict, |()| WriteOutcome::Applied))
     }
 
     async fn record_reception(
@@ -853,7 +853,7 @@ impl Checks for DynamoStore {
         self.update_tenant(tenant, expression, condition, values).await.map(drop)
     }
 
-    async fn promote(&self, tenant: &Tenant, next: &NextKey) -> Result<Committed, StoreError> {
+    async fn promote(&self, tenant: &Tenant, next: &NextKey) -> Result<WriteOutcome, StoreError> {
         let mut values = HashMap::from([
             (":present".to_owned(), text(encode(tenant.key.public.as_bytes()))),
             (":next".to_owned(), text(encode(next.key.public.as_bytes()))),

@@ -13,8 +13,8 @@ use shared::key::{KeyContext, KeyError, MakeKey, PrivateKey, PublicKey, Sign, Un
 use shared::service::Service;
 use shared::status::State;
 use shared::store::{
-    Checks, Committed, Deliveries, HandoffUse, PendingRegistration, Registered, Registrations, Rotations,
-    ServiceChange, StoreError, TenantRange, Watched, WriteOutcome,
+    Checks, Deliveries, HandoffUse, PendingRegistration, Registered, Registrations, Rotations, ServiceChange,
+    StoreError, TenantRange, Watched, WriteOutcome,
 };
 use shared::tenant::{NextKey, Tenant, TenantStatus};
 use shared::tick::Tick;
@@ -216,7 +216,7 @@ impl<S: Checks> Checks for FailingStore<S> {
         tenant: &TenantId,
         found: Option<Tick>,
         state: &State,
-    ) -> Result<Committed, StoreError> {
+    ) -> Result<WriteOutcome, StoreError> {
         self.faults.call("commit", store_error, self.store.commit(tenant, found, state)).await
     }
 
@@ -234,7 +234,7 @@ impl<S: Checks> Checks for FailingStore<S> {
         self.faults.call("record_deliveries", store_error, record).await
     }
 
-    async fn mark(&self, tenant: &Tenant, status: TenantStatus) -> Result<Committed, StoreError> {
+    async fn mark(&self, tenant: &Tenant, status: TenantStatus) -> Result<WriteOutcome, StoreError> {
         self.faults.call("mark", store_error, self.store.mark(tenant, status)).await
     }
 
@@ -243,7 +243,7 @@ impl<S: Checks> Checks for FailingStore<S> {
         tenant: &Tenant,
         services: &[ServiceId],
         expires_at: Option<Timestamp>,
-    ) -> Result<Committed, StoreError> {
+    ) -> Result<WriteOutcome, StoreError> {
         let suspend = self.store.suspend(tenant, services, expires_at);
         self.faults.call("suspend", store_error, suspend).await
     }
@@ -258,7 +258,7 @@ impl<S: Checks> Checks for FailingStore<S> {
         self.faults.call("record_reception", store_error, record).await
     }
 
-    async fn promote(&self, tenant: &Tenant, next: &NextKey) -> Result<Committed, StoreError> {
+    async fn promote(&self, tenant: &Tenant, next: &NextKey) -> Result<WriteOutcome, StoreError> {
         self.faults.call("promote", store_error, self.store.promote(tenant, next)).await
     }
 }
@@ -272,7 +272,7 @@ impl<S: Rotations> Rotations for FailingStore<S> {
         self.faults.call("tenant", store_error, self.store.tenant(id, now)).await
     }
 
-    async fn offer(&self, tenant: &Tenant, next: &NextKey) -> Result<Committed, StoreError> {
+    async fn offer(&self, tenant: &Tenant, next: &NextKey) -> Result<WriteOutcome, StoreError> {
         self.faults.call("offer", store_error, self.store.offer(tenant, next)).await
     }
 }

@@ -8,7 +8,7 @@ use shared::config::ServiceLimits;
 use shared::id::ServiceId;
 use shared::service::Activity;
 use shared::status::{History, ServiceStatus, State, Status};
-use shared::store::{Checks as _, Committed, Registered, Registrations as _, WriteOutcome};
+use shared::store::{Checks as _, Registered, Registrations as _, WriteOutcome};
 use shared::tenant::TenantStatus;
 use shared::tick::{Period, Tick};
 use shared_testing::forge_app::{ForgeApp, management_claims};
@@ -316,7 +316,7 @@ async fn a_service_that_is_removed_and_added_again_starts_afresh() {
     };
     let state = State { last_tick: Some(tick), services: [(a.clone(), down)].into(), ..State::default() };
     let committed = world.aws.store().commit(&world.app.tenant_id(), None, &state).await.unwrap();
-    assert_eq!(committed, Committed::Yes);
+    assert_eq!(committed, WriteOutcome::Applied);
 
     world.clock.advance(60);
     assert_eq!(ask(&world, "remove", &a).await.status(), 200);

@@ -8,7 +8,7 @@ use shared::clock::Clock as _;
 use shared::config::ServiceLimits;
 use shared::key::{MakeKey as _, TenantKey};
 use shared::service::Activity;
-use shared::store::{Committed, Registered, Registrations as _, Rotations as _};
+use shared::store::{Registered, Registrations as _, Rotations as _, WriteOutcome};
 use shared::tenant::TenantStatus;
 use shared_testing::forge_app::{ACCEPTED, ForgeApp, Reply};
 
@@ -462,7 +462,7 @@ async fn a_registration_while_a_key_is_handed_over_names_the_present_key_and_lea
     let (public, wrapped) = world.aws.wrapping_key().make_key(&tenant.key_context()).await.unwrap();
     let key = TenantKey { public, wrapped, made_at: world.clock.now() };
     let next = introduce(&tenant, key, &world.aws.deployment_key(), world.clock.now()).await.unwrap();
-    assert_eq!(world.aws.store().offer(&tenant, &next).await.unwrap(), Committed::Yes);
+    assert_eq!(world.aws.store().offer(&tenant, &next).await.unwrap(), WriteOutcome::Applied);
 
     assert_eq!(send(&function, &world.wish("b").await).await.status(), 201);
     let present = tenant.key.public.jwk().x;

@@ -5,7 +5,7 @@ use check_services::key_cache::KeyCache;
 use shared::clock::Clock as _;
 use shared::key::{PublicKey, Sign as _};
 use shared::service::Change;
-use shared::store::{Committed, Rotations as _};
+use shared::store::{Rotations as _, WriteOutcome};
 use shared::tenant::{NextKey, Tenant};
 use shared_testing::aws::LocalAws;
 use shared_testing::failing::{FailingStore, Fault, Faults};
@@ -268,12 +268,12 @@ async fn a_next_key_is_stored_only_beside_the_key_that_was_read_and_never_replac
     let store = world.aws.store();
     let read = tenant(&world).await;
     let renewed = NextKey { refused_at: None, ..next.clone() };
-    assert_eq!(store.offer(&read, &renewed).await.unwrap(), Committed::Yes);
+    assert_eq!(store.offer(&read, &renewed).await.unwrap(), WriteOutcome::Applied);
     let another = NextKey { key: read.key.clone(), ..next.clone() };
-    assert_eq!(store.offer(&read, &another).await.unwrap(), Committed::Overtaken);
+    assert_eq!(store.offer(&read, &another).await.unwrap(), WriteOutcome::Conflict);
     for _ in 0..2 {
         world.next_tick(&world.function()).await;
     }
-    assert_eq!(store.offer(&read, &renewed).await.unwrap(), Committed::Overtaken);
+    assert_eq!(store.offer(&read, &renewed).await.unwrap(), WriteOutcome::Conflict);
     assert_eq!(tenant(&world).await.next_key, None);
 }

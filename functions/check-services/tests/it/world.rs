@@ -20,7 +20,7 @@ use shared::metrics::Metrics;
 use shared::probe::{Check, HttpProbe, Limits, Policy};
 use shared::service::{Service, ServiceName, Thresholds};
 use shared::store::dynamo::DynamoStore;
-use shared::store::{Checks as _, Committed, Registrations as _, Rotations as _, Watched};
+use shared::store::{Checks as _, Registrations as _, Rotations as _, Watched, WriteOutcome};
 use shared::tenant::{NextKey, Tenant, TenantStatus, TriggerRule};
 use shared::tick::Period;
 use shared_testing::aws::LocalAws;
@@ -168,7 +168,7 @@ impl World {
             None => self.new_key(app).await,
         };
         let next = introduce(&tenant, key, &self.aws.deployment_key(), self.clock.now()).await.unwrap();
-        assert_eq!(self.aws.store().offer(&tenant, &next).await.unwrap(), Committed::Yes);
+        assert_eq!(self.aws.store().offer(&tenant, &next).await.unwrap(), WriteOutcome::Applied);
         next
     }
 

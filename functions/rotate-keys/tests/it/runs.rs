@@ -8,7 +8,7 @@ use shared::callback::introduction::INTRODUCTION_TYPE;
 use shared::callback::token;
 use shared::clock::Clock as _;
 use shared::key::{Sign as _, UnwrapKey as _};
-use shared::store::{Checks as _, Committed, Registrations as _, Rotations as _, WriteOutcome};
+use shared::store::{Checks as _, Registrations as _, Rotations as _, WriteOutcome};
 use shared::tenant::NextKey;
 
 use crate::world::{World, scheduled};
@@ -142,7 +142,7 @@ async fn an_operator_replaces_every_key_made_before_a_time_and_may_ask_again() {
     for id in [&one, &two] {
         let tenant = world.tenant(id).await;
         let next = tenant.next_key.clone().unwrap();
-        assert_eq!(world.aws.store().promote(&tenant, &next).await.unwrap(), Committed::Yes);
+        assert_eq!(world.aws.store().promote(&tenant, &next).await.unwrap(), WriteOutcome::Applied);
     }
     assert_eq!(ask(asked(&since, None)).await, Summary { tenants: 2, ..Summary::default() });
     // A time that is yet to come would be another replacement with every repetition.
@@ -180,15 +180,15 @@ async fn a_registration_that_begins_the_tenant_anew_wins() {
         delete.set_key(Some(item)).send().await.unwrap();
     }
     let store = world.aws.store();
-    assert_eq!(store.offer(&read, &offered).await.unwrap(), Committed::Overtaken);
+    assert_eq!(store.offer(&read, &offered).await.unwrap(), WriteOutcome::Conflict);
     assert_eq!(store.tenant(&ids[0], world.clock.now()).await.unwrap(), None);
     assert_eq!(world.register(&read.cloud_id).await, ids[0]);
     let anew = world.tenant(&ids[0]).await;
     assert_eq!(anew.next_key, None);
 
-    assert_eq!(store.offer(&read, &offered).await.unwrap(), Committed::Overtaken);
+    assert_eq!(store.offer(&read, &offered).await.unwrap(), WriteOutcome::Conflict);
     store.record_reception(&ids[0], &offered, &offered).await.unwrap();
-    assert_eq!(store.promote(&read, &offered).await.unwrap(), Committed::Overtaken);
+    assert_eq!(store.promote(&read, &offered).await.unwrap(), WriteOutcome::Conflict);
     assert_eq!(world.tenant(&ids[0]).await, anew);
 }
 
@@ -204,11 +204,11 @@ async fn of_a_registration_and_a_promotion_at_once_one_gives_way() {
     world.clock.advance(60);
     let outcome = store.activate(&read, &found.services[0], &[], world.clock.now()).await.unwrap();
     assert_eq!(outcome, WriteOutcome::Applied);
-    assert_eq!(store.promote(&read, &next).await.unwrap(), Committed::Overtaken);
+    assert_eq!(store.promote(&read, &next).await.unwrap(), WriteOutcome::Conflict);
 
     // And the other way round: what the app was told is not the tenant's key any more.
     let read = world.tenant(&ids[0]).await;
-    assert_eq!(store.promote(&read, &next).await.unwrap(), Committed::Yes);
+    assert_eq!(store.promote(&read, &next).await.unwrap(), WriteOutcome::Applied);
     let outcome = store.activate(&read, &found.services[0], &[], world.clock.now()).await;
     assert_eq!(outcome.unwrap(), WriteOutcome::Conflict);
     let promoted = world.tenant(&ids[0]).await;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{DynamoStore, NextKeyRecord, Partition, encode, has_expired, tenant_pk, text, value};
 use crate::id::TenantId;
-use crate::store::{Committed, Rotations, StoreError, TenantRange};
+use crate::store::{Rotations, StoreError, TenantRange, WriteOutcome};
 use crate::tenant::{NextKey, Tenant};
 
 impl Rotations for DynamoStore {
@@ -23,7 +23,7 @@ impl Rotations for DynamoStore {
         Ok(found.map(|(tenant, _)| tenant))
     }
 
-    async fn offer(&self, tenant: &Tenant, next: &NextKey) -> Result<Committed, StoreError> {
+    async fn offer(&self, tenant: &Tenant, next: &NextKey) -> Result<WriteOutcome, StoreError> {
         let values = HashMap::from([
             (":present".to_owned(), text(encode(tenant.key.public.as_bytes()))),
             (":public".to_owned(), text(encode(next.key.public.as_bytes()))),
