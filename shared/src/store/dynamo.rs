@@ -839,18 +839,13 @@ impl Checks for DynamoStore {
         found: &NextKey,
         next: &NextKey,
     ) -> Result<(), StoreError> {
-        let values = HashMap::from([
-            (":next".to_owned(), text(encode(next.key.public.as_bytes()))),
+        let mut values = HashMap::from([
             (":accepted".to_owned(), value(&next.is_accepted)?),
             (":refused".to_owned(), value(&next.refused_at)?),
-            (":wasAccepted".to_owned(), value(&found.is_accepted)?),
-            (":wasRefused".to_owned(), value(&found.refused_at)?),
-            (":until".to_owned(), value(&found.introduced_until)?),
         ]);
         let expression = "SET nextKey.accepted = :accepted, nextKey.refusedAt = :refused";
-        let condition = "nextKey.publicKey = :next AND nextKey.accepted = :wasAccepted AND \
-                         nextKey.refusedAt = :wasRefused AND nextKey.introducedUntil = :until";
-        self.update_tenant(tenant, expression, condition, values).await.map(drop)
+        let condition = next_key_as_read(found, &mut values)?;
+        self.update_tenant(tenant, expression, &condition, values).await.map(drop)
     }
 
     async fn promote(&self, tenant: &Tenant, next: &NextKey) -> Result<WriteOutcome, StoreError> {
@@ -869,6 +864,22 @@ impl Checks for DynamoStore {
         );
         self.update_tenant(&tenant.id(), expression, &condition, values).await
     }
+}
+
+/// The condition that a tenant's next key is still what was read.
+fn next_key_as_read(
+    found: &NextKey,
+    values: &mut HashMap<String, AttributeValue>,
+) -> Result<String, StoreError> {
+    values.extend([
+        (":wasNext".to_owned(), text(encode(found.key.public.as_bytes()))),
+        (":wasAccepted".to_owned(), value(&found.is_accepted)?),
+        (":wasRefused".to_owned(), value(&found.refused_at)?),
+        (":wasUntil".to_owned(), value(&found.introduced_until)?),
+    ]);
+    Ok("nextKey.publicKey = :wasNext AND nextKey.accepted = :wasAccepted AND \
+        nextKey.refusedAt = :wasRefused AND nextKey.introducedUntil = :wasUntil"
+        .to_owned())
 }
 
 /// The unexpired items of one tenant, by sort key.

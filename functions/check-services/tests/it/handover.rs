@@ -5,7 +5,7 @@ use check_services::key_cache::KeyCache;
 use shared::clock::Clock as _;
 use shared::key::{PublicKey, Sign as _};
 use shared::service::Change;
-use shared::store::{Rotations as _, WriteOutcome};
+use shared::store::{Checks as _, Rotations as _, WriteOutcome};
 use shared::tenant::{NextKey, Tenant};
 use shared_testing::aws::LocalAws;
 use shared_testing::failing::{FailingStore, Fault, Faults};
@@ -271,6 +271,11 @@ async fn a_next_key_is_stored_only_beside_the_key_that_was_read_and_never_replac
     assert_eq!(store.offer(&read, &renewed).await.unwrap(), WriteOutcome::Applied);
     let another = NextKey { key: read.key.clone(), ..next.clone() };
     assert_eq!(store.offer(&read, &another).await.unwrap(), WriteOutcome::Conflict);
+    // Accepted since it was read.
+    let accepted = NextKey { is_accepted: true, ..next.clone() };
+    store.record_reception(&read.id(), &next, &accepted).await.unwrap();
+    assert_eq!(store.offer(&read, &renewed).await.unwrap(), WriteOutcome::Conflict);
+    store.record_reception(&read.id(), &accepted, &next).await.unwrap();
     for _ in 0..2 {
         world.next_tick(&world.function()).await;
     }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::{DynamoStore, NextKeyRecord, Partition, encode, has_expired, tenant_pk, text, value};
+use super::{
+    DynamoStore, NextKeyRecord, Partition, encode, has_expired, next_key_as_read, tenant_pk, text, value,
+};
 use crate::id::TenantId;
 use crate::store::{Rotations, StoreError, TenantRange, WriteOutcome};
 use crate::tenant::{NextKey, Tenant};
@@ -24,13 +26,19 @@ impl Rotations for DynamoStore {
     }
 
     async fn offer(&self, tenant: &Tenant, next: &NextKey) -> Result<WriteOutcome, StoreError> {
-        let values = HashMap::from([
+        let mut values = HashMap::from([
             (":present".to_owned(), text(encode(tenant.key.public.as_bytes()))),
-            (":public".to_owned(), text(encode(next.key.public.as_bytes()))),
             (":next".to_owned(), value(&NextKeyRecord::from(next))?),
         ]);
-        let condition =
-            "publicKey = :present AND (attribute_not_exists(nextKey) OR nextKey.publicKey = :public)";
+        let condition: &str = match &tenant.next_key {
+            None => "publicKey = :present AND attribute_not_exists(nextKey)",
+            Some(found) => {
+                // It is introduced anew; another one never takes its place.
+                values.insert(":public".to_owned(), text(encode(next.key.public.as_bytes())));
+                let unchanged = next_key_as_read(found, &mut values)?;
+                &format!("publicKey = :present AND nextKey.publicKey = :public AND {unchanged}")
+            }
+        };
         self.update_tenant(&tenant.id(), "SET nextKey = :next", condition, values).await
     }
 }
