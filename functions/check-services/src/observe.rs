@@ -116,7 +116,7 @@ impl<P: Probe> Observer<'_, P> {
         let may_be_suppressed = before.status != Status::Down && before.suppressed < MAX_SUPPRESSED;
 
         let is_carried = confirmation == Confirmation::Carried;
-        let kind = if is_carried { AttemptKind::Carried } else { AttemptKind::First };
+        let kind = if before.unseen > 0 { AttemptKind::Overdue } else { AttemptKind::First };
         let mut seen = self.probe.probe(&service.check, &self.quota, kind).await;
         if seen.is_alive() {
             return Finding::Verdict(seen);

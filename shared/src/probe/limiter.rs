@@ -59,11 +59,12 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// What an attempt is for. Within a tenant the first kind goes first: it needs the fewest attempts for a verdict.
+/// What an attempt is for. The first kind goes first, within a tenant and among tenants that have used an address equally
+/// little: so what one tick does not reach, the next one does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AttemptKind {
-    /// Confirms a failure of the tick before.
-    Carried,
+    /// The first one for a service on which the tick before brought no verdict. It also confirms a failure of that tick.
+    Overdue,
     /// The first one of a tick.
     First,
     /// Confirms a failure of this tick.
@@ -708,10 +709,10 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
         tokio::join!(
-            wait("greedy", &greedy, AttemptKind::Carried),
+            wait("greedy", &greedy, AttemptKind::Overdue),
             wait("confirmation", &modest, AttemptKind::Confirmation),
             wait("first", &modest, AttemptKind::First),
-            wait("carried", &modest, AttemptKind::Carried),
+            wait("carried", &modest, AttemptKind::Overdue),
             async { drop(held) },
         );
         assert_eq!(*order.lock().unwrap(), ["carried", "first", "confirmation", "greedy"]);

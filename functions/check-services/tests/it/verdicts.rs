@@ -179,30 +179,34 @@ async fn a_control_endpoint_that_hangs_counts_as_failed_and_delays_nobody_for_lo
     assert_eq!(world.next_tick(&function).await.suppressed, 6, "one of three answers");
 }
 
-/// Answers every first attempt with a failure, and never comes back from a confirmation.
-struct Unconfirmable<P>(P);
+/// Never comes back from attempts of one kind.
+struct Stuck<P> {
+    probe: P,
+    kind: AttemptKind,
+}
 
-impl<P: Probe> Probe for Unconfirmable<P> {
+impl<P: Probe> Probe for Stuck<P> {
     async fn probe(&self, check: &Check, quota: &TenantQuota, kind: AttemptKind) -> Observation {
-        if kind == AttemptKind::Confirmation {
+        if kind == self.kind {
             return std::future::pending().await;
         }
-        self.0.probe(check, quota, kind).await
+        self.probe.probe(check, quota, kind).await
     }
 }
 
-fn unconfirmable(
+fn stuck(
     deployed: Deployed,
+    kind: AttemptKind,
 ) -> CheckServices<
     shared::store::dynamo::DynamoStore,
     shared::key::kms::WrappingKey,
     shared::callback::http::HttpCallbacks,
-    Unconfirmable<shared::probe::HttpProbe<shared_testing::time::FixedClock>>,
+    Stuck<shared::probe::HttpProbe<shared_testing::time::FixedClock>>,
     crate::world::Bus,
     shared_testing::time::FixedClock,
 > {
     CheckServices {
-        probe: Unconfirmable(deployed.probe),
+        probe: Stuck { probe: deployed.probe, kind },
         store: deployed.store,
         keys: deployed.keys,
         callbacks: deployed.callbacks,
@@ -214,13 +218,26 @@ fn unconfirmable(
 }
 
 #[tokio::test]
+async fn a_service_that_one_tick_did_not_reach_comes_before_the_others_in_the_next() {
+    let world = World::with_one_service().await;
+    // Every first attempt waits for a place that never comes.
+    let full = stuck(world.function(), AttemptKind::First);
+    for (unseen, reported) in [(1, json!(1)), (0, Value::Null)] {
+        world.clock.advance(300);
+        let deadline = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
+        assert_eq!(full.handle(world.scheduled(), deadline).await.unwrap().unseen, unseen);
+        assert_eq!(last_update(&world)["services"][0]["unseenTicks"], reported);
+    }
+}
+
+#[tokio::test]
 async fn a_failure_that_is_not_confirmed_in_time_is_confirmed_by_the_next_ticks_first_attempt() {
     let world = World::with_one_service().await;
     let function = world.function();
     world.tick(&function).await;
     world.target.answer(500);
     world.clock.advance(300);
-    let cut_off = unconfirmable(world.function());
+    let cut_off = stuck(world.function(), AttemptKind::Confirmation);
     // A fifth of a second until no tenant is started any more, and 25 more until probing ends.
     let deadline = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
     let summary = cut_off.handle(world.scheduled(), deadline).await.unwrap();
