@@ -439,7 +439,12 @@ mod tests {
     #[test]
     fn only_sites_are_linked() {
         let rule = CallbackRule { hosts: vec!["jira.corp.example".into()], allow_loopback: false };
-        for url in ["https://shop.atlassian.net/x?y#z", "https://jira.com/", "https://jira.corp.example/a"] {
+        for url in [
+            "https://shop.atlassian.net/x?y#z",
+            "https://jira.com/",
+            "https://jira.corp.example/a",
+            "https://a.jira.corp.example/",
+        ] {
             assert!(rule.parse(url).is_some(), "{url}");
         }
         for url in [
@@ -451,6 +456,11 @@ mod tests {
             "https://shop.atlassian.net.evil.example/",
             "https://evilatlassian.net/",
             "https://.atlassian.net/",
+            "https://evil-jira.corp.example/",
+            "https://jira.corp.example.evil.example/",
+            "https://corp.example/",
+            "https://shop.atlassian.net./",
+            "https://:p@shop.atlassian.net/",
             "//shop.atlassian.net/",
             "http://127.0.0.1:8900/",
         ] {
