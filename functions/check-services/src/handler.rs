@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::future::{Fuse, FusedFuture as _};
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::LambdaEvent;
 use shared::callback::http::Deliver;
@@ -262,8 +263,10 @@ where
         let mut next_start = Instant::now();
         let mut waiting = ids.iter();
         let mut running = FuturesUnordered::new();
+        let handing_on = Fuse::terminated();
+        tokio::pin!(handing_on);
         let (mut summary, mut handed_on) = (Summary::default(), Ok(0));
-        while !(running.is_empty() && waiting.as_slice().is_empty()) {
+        while !(running.is_empty() && waiting.as_slice().is_empty() && handing_on.is_terminated()) {
             let is_full = round.places.available_permits() == 0;
             tokio::select! {
                 biased;
@@ -273,15 +276,19 @@ where
                         tracing::error!(tick = %range.tick, tenants = running.len(), "out of time; tenants are left in the middle of their tick");
                     }
                     summary.failed += running.len();
+                    if !handing_on.is_terminated() {
+                        summary.failed += summary.not_started;
+                    }
                     break;
                 }
                 // The rest is handed on at once, not after the last of those that are under way.
                 () = &mut closing, if !waiting.as_slice().is_empty() => {
                     let left = waiting.as_slice();
                     summary.not_started = left.len();
-                    handed_on = self.hand_on_rest(range, ids, ids.len() - left.len()).await;
+                    handing_on.set(self.hand_on_rest(range, ids, ids.len() - left.len()).fuse());
                     waiting = [].iter();
                 }
+                result = &mut handing_on, if !handing_on.is_terminated() => handed_on = result,
                 () = tokio::time::sleep_until(next_start), if !is_full && !waiting.as_slice().is_empty() => {
                     let Some(id) = waiting.next() else { continue };
                     let check = self.check_tenant(id, &round);

@@ -14,6 +14,7 @@ use shared::clock::{Clock, whole_seconds};
 use shared::id::{ServiceId, TenantId};
 use shared::key::{KeyError, TenantKey, UnwrapKey};
 use shared::probe::Probe;
+use shared::service::Service;
 use shared::status::{self, Finding, State, TenantServices};
 use shared::store::{Checks, Deliveries, StoreError, Watched, WriteOutcome};
 use shared::telemetry::Chain;
@@ -87,13 +88,15 @@ pub enum Reported {
 /// What became of a report.
 struct Sent {
     reported: Reported,
+    /// Requests that the answer took, over both keys.
+    attempts: u32,
     next_key_refused: bool,
     is_unreachable: bool,
 }
 
 impl Sent {
     fn nothing() -> Self {
-        Self { reported: Reported::NotSent, next_key_refused: false, is_unreachable: false }
+        Self { reported: Reported::NotSent, attempts: 0, next_key_refused: false, is_unreachable: false }
     }
 }
 
@@ -115,14 +118,17 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(findings: &Findings, state: &State) -> Self {
+    fn of(watched: &Watched, findings: &Findings, state: &State) -> Self {
         let alive = findings.values().filter(|finding| finding.observation().is_alive()).count();
         let is_suppressed = |finding: &&Finding| matches!(finding, Finding::Suppressed(_));
+        let is_unseen = |service: &&Service| status::current(state, service).unseen > 0;
+        // A suspended tenant is not checked on purpose.
+        let is_checked = watched.tenant.status != TenantStatus::Suspended;
         Self {
             alive,
             not_alive: findings.len() - alive,
             suppressed: findings.values().filter(is_suppressed).count(),
-            unseen: state.services.values().filter(|status| status.unseen > 0).count(),
+            unseen: if is_checked { watched.services.iter().filter(is_unseen).count() } else { 0 },
         }
     }
 }
@@ -163,6 +169,7 @@ where
             tracing::info!(tenant.id = %id, %tick, "another invocation has this tick");
             return Ok(Outcome::Overtaken);
         }
+        let counts = Counts::of(&watched, &findings, &state);
         let report = timeout_at(end, self.send(id, &watched, &state, &findings, tick, end));
         let announce = timeout_at(end, self.announce(id, &watched, &state, tick));
         let (sent, _) = join(report, announce).await;
@@ -170,7 +177,7 @@ where
             tracing::error!(tenant.id = %id, %tick, "out of time for the report; the next tick carries it");
             Sent::nothing()
         });
-        let counts = Counts::of(&findings, &state);
+        log_checked(id, tick, &state, counts, &sent);
         let unreachable = sent.is_unreachable.then(|| {
             let services = watched.services.iter().map(|service| service.id.clone()).collect();
             Box::new((watched.tenant, services))
@@ -181,8 +188,7 @@ where
             not_alive: counts.not_alive,
             services: state.services.len(),
             suppressed: counts.suppressed,
-            // A suspended tenant is not checked on purpose.
-            unseen: if suspended { 0 } else { counts.unseen },
+            unseen: counts.unseen,
             unreadable: watched.unreadable.len(),
             next_key_refused: sent.next_key_refused,
             unreachable,
@@ -209,7 +215,6 @@ where
             return Sent::nothing();
         };
         let Delivered { answer, attempts, verdict } = delivered;
-        log_checked(id, tick, state, findings, answer.name(), attempts);
         let next_key_refused = matches!(verdict, Verdict::Refused(_) | Verdict::Unusable(_));
         let noted = self.note(id, tenant, tick, verdict).await;
         let settled = self.settle(id, watched, state, tick, &answer).await;
@@ -218,7 +223,7 @@ where
             tracing::error!(tenant.id = %id, %tick, error = %Chain(&error), "the app's response could not be stored");
             false
         });
-        Sent { reported: Reported::Answered(answer), next_key_refused, is_unreachable }
+        Sent { reported: Reported::Answered(answer), attempts, next_key_refused, is_unreachable }
     }
 
     /// Sends `update` under the tenant's key; while another key follows it, under one of the two and then the other, if it
@@ -462,9 +467,9 @@ where
     }
 }
 
-/// A tenant's one line per tick.
-fn log_checked(id: &TenantId, tick: Tick, state: &State, findings: &Findings, answer: &str, attempts: u32) {
-    let counts = Counts::of(findings, state);
+/// A tenant's one line per tick, if its app was asked.
+fn log_checked(id: &TenantId, tick: Tick, state: &State, counts: Counts, sent: &Sent) {
+    let Reported::Answered(answer) = &sent.reported else { return };
     tracing::info!(
         tenant.id = %id,
         %tick,
@@ -473,8 +478,8 @@ fn log_checked(id: &TenantId, tick: Tick, state: &State, findings: &Findings, an
         services.suppressed = counts.suppressed,
         services.unseen = counts.unseen,
         transitions = state.transitions.len(),
-        callback.answer = answer,
-        callback.attempts = attempts,
+        callback.answer = answer.name(),
+        callback.attempts = sent.attempts,
         "tenant checked"
     );
 }
