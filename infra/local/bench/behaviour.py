@@ -12,6 +12,8 @@ class Kind(StrEnum):
     SLOW = "slow"
     # Takes the request and never answers.
     HANGING = "hanging"
+    # The same, and all of this kind are behind one address.
+    SHARED = "shared"
     # Answers 503 at some ticks.
     FLAPPING = "flapping"
     # Sends a byte of its body every fifth of a second.
@@ -22,8 +24,10 @@ class Kind(StrEnum):
     REDIRECTING = "redirecting"
 
 
-HOSTILE = (Kind.SLOW, Kind.HANGING, Kind.FLAPPING, Kind.DRIPPING, Kind.ENDLESS, Kind.REDIRECTING)
-ALWAYS_DOWN = (Kind.HANGING, Kind.DRIPPING, Kind.REDIRECTING)
+HOSTILE = (Kind.SLOW, Kind.HANGING, Kind.SHARED, Kind.FLAPPING, Kind.DRIPPING, Kind.ENDLESS, Kind.REDIRECTING)
+ALWAYS_DOWN = (Kind.HANGING, Kind.SHARED, Kind.DRIPPING, Kind.REDIRECTING)
+# Found out within so many ticks, where it is more than one: an address takes only so many connections.
+FOUND_WITHIN = {Kind.SHARED: 2}
 
 # A target that flaps is down at every third tick; a third of them at each.
 FLAPPING_TICKS = 3
@@ -43,6 +47,11 @@ def status(kind: Kind, number: int, tick: int) -> str:
     if tick < 0:
         return "UNKNOWN" if kind in ALWAYS_DOWN else "ALIVE"
     return "DOWN" if is_down(kind, number, tick) else "ALIVE"
+
+
+def is_due(kind: Kind, tick: int) -> bool:
+    """Whether the app must show the truth after this tick. Before, it may also show what it showed at first."""
+    return tick + 1 >= FOUND_WITHIN.get(kind, 1)
 
 
 def transitions(kind: Kind, number: int, ticks: int) -> list[tuple[int, str, str]]:

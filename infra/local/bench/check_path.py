@@ -42,7 +42,7 @@ def run_round(stage: Stage, fleet: Fleet, tenants: list, tick: int, is_cold: boo
         problems.append(f"calls {dict(done.calls)} instead of {dict(expected)}")
     by_tenant = {entry["tenantId"]: entry["statuses"] for entry in received["stored"]}
     for tenant in tenants:
-        alive = sum(status == "ALIVE" and not held for _, status, held in by_tenant[tenant.id])
+        alive = sum(status == "ALIVE" and not held for _, status, held, _ in by_tenant[tenant.id])
         if alive != len(tenant.services):
             problems.append(f"tenant {tenant.id}: {alive} of {len(tenant.services)} services alive")
     require(problems)

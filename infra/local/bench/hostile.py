@@ -42,7 +42,7 @@ class Endpoints:
             case Kind.SLOW:
                 await asyncio.sleep(slow_seconds(number))
                 writer.write(OK)
-            case Kind.HANGING:
+            case Kind.HANGING | Kind.SHARED:
                 # Until the caller gives up.
                 await reader.read()
             case Kind.FLAPPING:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import behaviour, cost, plot
-from bench.behaviour import mixture
+from bench.behaviour import Kind, mixture
 from bench.fit import Line, percentile, straight_line
 from bench.report import Progress, measured_on, publish, table, thousands
 from bench.stage import Stage, check_services, empty_folder, judge
@@ -44,20 +44,29 @@ class Truth:
     stored: set[tuple[str, int, str, str, str]] = field(default_factory=set)
     false_down: list[str] = field(default_factory=list)
     missed_down: list[str] = field(default_factory=list)
+    # How long healthy services waited for their connection, in whole seconds, over all ticks.
+    waits_s: list[float] = field(default_factory=list)
+    # Services behind the one shared address that were shown as DOWN after each tick.
+    shared_down: list[int] = field(default_factory=list)
 
     def compare(self, received: dict, tick: int) -> None:
         """Takes in what the apps say after a tick."""
         index = len(self.ticks)
         self.ticks.append(tick)
+        shared = {s.id for tenant in self.tenants for s in tenant.services if s.kind is Kind.SHARED}
+        statuses = [entry for report in received["stored"] for entry in report["statuses"]]
+        self.shared_down.append(sum(service in shared and status == "DOWN" for service, status, *_ in statuses))
         reports = {entry["tenantId"]: entry for entry in received["stored"]}
         for tenant in self.tenants:
             report = reports[tenant.id]
             self.stored |= {(tenant.id, *transition) for transition in report["transitions"]}
-            shown = {service: status for service, status, _ in report["statuses"]}
+            shown = {service: status for service, status, *_ in report["statuses"]}
+            self.waits_s += waits_of_healthy(tenant, report["statuses"])
             for service in tenant.services:
                 true = behaviour.status(service.kind, service.number, index)
                 found = shown.get(service.id)
-                if found == true:
+                at_first = behaviour.status(service.kind, service.number, -1)
+                if found == true or (found == at_first and not behaviour.is_due(service.kind, index)):
                     continue
                 which = self.missed_down if true == "DOWN" else self.false_down
                 which.append(f"{service.kind} {service.number} at tick {index} shown as {found}")
@@ -71,17 +80,24 @@ class Truth:
         }
 
     def lost(self) -> set:
-        return self.expected() - self.stored
+        return self.expected() - self.in_time()
 
     def doubled(self) -> set:
-        return self.stored - self.expected()
+        return self.in_time() - self.expected()
+
+    def in_time(self) -> set[tuple[str, int, str, str, str]]:
+        """What was stored; what may be told a tick later, and was, as if it had been told at once."""
+        kinds = {service.id: service.kind for tenant in self.tenants for service in tenant.services}
+
+        def at(tick: int, service: str) -> int:
+            earlier = self.ticks.index(tick) - behaviour.FOUND_WITHIN.get(kinds[service], 1) + 1
+            return self.ticks[max(0, earlier)]
+
+        return {(tenant, at(tick, service), service, old, new) for tenant, tick, service, old, new in self.stored}
 
     def changed_tenants(self, index: int) -> int:
-        """How many tenants have a transition at this tick."""
-        return sum(
-            any(change[0] == index for s in tenant.services for change in behaviour.transitions(s.kind, s.number, index + 1))
-            for tenant in self.tenants
-        )
+        """How many apps were told of a change at this tick."""
+        return len({tenant for tenant, tick, *_ in self.stored if tick == self.ticks[index]})
 
 
 @dataclass
@@ -102,6 +118,10 @@ class Size:
         return self.tenants * self.services
 
     @property
+    def shared(self) -> int:
+        return sum(service.kind is Kind.SHARED for tenant in self.truth.tenants for service in tenant.services)
+
+    @property
     def later(self) -> list[Round]:
         """Without the first round, in which keys are unwrapped and everything that is down is found out."""
         return self.rounds[1:] or self.rounds
@@ -117,6 +137,17 @@ class Size:
         lines = [f"lost: {entry}" for entry in truth.lost()] + [f"doubled: {entry}" for entry in truth.doubled()]
         lines += [f"false DOWN: {line}" for line in truth.false_down] + [f"missed DOWN: {line}" for line in truth.missed_down]
         return lines + self.problems
+
+
+def waits_of_healthy(tenant: Tenant, statuses: list[list]) -> list[float]:
+    """How much later than the tenant's first check each of its healthy services was asked, in seconds.
+
+    All checks of a tenant begin at once; what lies between is waiting for a connection.
+    """
+    healthy = {service.id for service in tenant.services if service.kind in (Kind.HTTP, Kind.HTTPS)}
+    asked = [(service, at) for service, _, _, at in statuses if at]
+    first = min((at for _, at in asked), default=0)
+    return [(at - first) / 1000 for service, at in asked if service in healthy]
 
 
 def expected_calls(truth: Truth, index: int, ranges: int, tenants: int) -> Counter:
@@ -197,6 +228,10 @@ def results_table(sizes: list[Size]) -> str:
     row("PutEvents per round", lambda s: f"{s.median(lambda d: d.calls['PutEvents']):.0f}")
     row("log bytes per tenant and round", lambda s: thousands(s.median(lambda d: d.log_bytes) / s.tenants))
     row("STATE bytes per service", lambda s: f"{s.state_bytes:.0f}")
+    row("healthy services wait for a connection, p99, seconds", lambda s: f"{percentile(sorted(s.truth.waits_s), 99):.0f}")
+    row("services behind one hanging address", lambda s: s.shared)
+    row("of them DOWN after one tick", lambda s: s.truth.shared_down[0])
+    row("after two", lambda s: s.truth.shared_down[min(1, len(s.rounds) - 1)])
     row("transitions that happened", lambda s: thousands(len(s.truth.expected())))
     row("false DOWNs", lambda s: len(s.truth.false_down))
     row("missed DOWNs", lambda s: len(s.truth.missed_down))

@@ -14,6 +14,8 @@ from bench.behaviour import Kind
 from certificates import Authority
 from processes import Processes, free_port
 
+# Where everything of Kind.SHARED is.
+SHARED_ADDRESS = "127.3.0.1"
 # Addresses of one certificate: about as many names as a certificate of a small site has.
 PER_CERTIFICATE = 16
 
@@ -74,7 +76,7 @@ class Targets:
         self.processes.wait_for("nginx", self.url(Kind.HTTP, 0))
         if self.hostile:
             program = settings.ROOT / "infra" / "local" / "bench" / "hostile.py"
-            command = [sys.executable, program, self.hostile_port, self.control_port, *self.hostile]
+            command = [sys.executable, program, self.hostile_port, self.control_port, *self.hostile, SHARED_ADDRESS]
             self.processes.start("the hostile targets", command, {}, self.folder / "hostile.log")
             self.processes.wait_for("the hostile targets", f"http://127.0.0.1:{self.control_port}/tick/0")
 
@@ -88,7 +90,8 @@ class Targets:
             return f"http://{self.healthy[number % len(self.healthy)]}:{self.http_port}/s/{number}"
         if kind is Kind.HTTPS:
             return f"https://{self.healthy[number % len(self.healthy)]}:{self.https_port}/s/{number}"
-        return f"http://{self.hostile[number % len(self.hostile)]}:{self.hostile_port}/{kind}/{number}"
+        host = SHARED_ADDRESS if kind is Kind.SHARED else self.hostile[number % len(self.hostile)]
+        return f"http://{host}:{self.hostile_port}/{kind}/{number}"
 
 
 def install(processes: Processes, *programs: str) -> None:

@@ -22,5 +22,7 @@ def test_apps_are_told_the_truth_about_every_kind_of_target():
         assert len(done.received) == TENANTS
     # What is down is found at the first tick; what flaps changes at every one.
     assert [size.truth.changed_tenants(index) for index in range(TICKS)] == [3, 2, 2]
+    assert size.shared > 0
+    assert size.truth.waits_s
     assert size.rounds[0].calls["Decrypt"] == TENANTS
     assert len(size.truth.expected()) >= 9

@@ -9,7 +9,7 @@ from bench import cost
 from bench.behaviour import ALWAYS_DOWN, HOSTILE, Kind, is_down, mixture, status, transitions
 from bench.calls import Ledger
 from bench.fit import Line, percentile, straight_line
-from bench.load import Truth
+from bench.load import Truth, waits_of_healthy
 from bench.tenants import Tenant, derived, item_bytes
 
 
@@ -56,7 +56,7 @@ def test_percentiles_are_values_that_were_measured():
 
 
 def told(tenant: Tenant, shown: list[str], changes: list[tuple[int, str, str]]) -> dict:
-    statuses = [[service.id, status, False] for service, status in zip(tenant.services, shown)]
+    statuses = [[service.id, status, False, None] for service, status in zip(tenant.services, shown)]
     transitions = [[tick, tenant.services[0].id, old, new] for tick, old, new in changes]
     return {"stored": [{"tenantId": tenant.id, "statuses": statuses, "transitions": transitions}]}
 
@@ -73,7 +73,29 @@ def test_the_truth_is_no_failure():
     truth.compare(told(tenant, ["ALIVE"], []), 60)
     truth.compare(told(tenant, ["DOWN"], [(120, "ALIVE", "DOWN")]), 120)
     assert (truth.false_down, truth.missed_down, truth.lost(), truth.doubled()) == ([], [], set(), set())
-    assert [truth.changed_tenants(index) for index in range(3)] == [0, 1, 1]
+    assert [truth.changed_tenants(index) for index in range(2)] == [0, 1]
+
+
+@pytest.mark.parametrize("found_at", [0, 1, 2])
+def test_what_shares_an_address_may_be_found_out_a_tick_later_and_no_later(found_at):
+    tenant = Tenant.new("http://127.0.0.1:1")
+    tenant.add("http://127.3.0.1:1/shared/0", Kind.SHARED, 0)
+    truth = Truth([tenant])
+    changes = [(60 * (found_at + 1), "UNKNOWN", "DOWN")]
+    for index in range(3):
+        is_found = index >= found_at
+        truth.compare(told(tenant, ["DOWN" if is_found else "UNKNOWN"], changes if is_found else []), 60 * (index + 1))
+    is_late = found_at == 2
+    assert (len(truth.missed_down), bool(truth.lost()), bool(truth.doubled())) == (is_late, is_late, is_late)
+    assert truth.shared_down == [int(index >= found_at) for index in range(3)]
+
+
+def test_a_wait_is_what_lies_between_a_tenants_first_check_and_a_healthy_one():
+    tenant = Tenant.new("http://127.0.0.1:1")
+    for kind in (Kind.HTTP, Kind.HTTPS, Kind.HANGING):
+        tenant.add(f"http://127.2.0.1:1/{kind}/0", kind, 0)
+    asked = zip(tenant.services, [61_000, 60_000, 65_000])
+    assert waits_of_healthy(tenant, [[service.id, "ALIVE", False, at] for service, at in asked]) == [1.0, 0.0]
 
 
 def test_every_kind_of_lie_is_seen():

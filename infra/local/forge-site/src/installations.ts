@@ -76,7 +76,7 @@ async function received(): Promise<unknown> {
     stored.push({
       tenantId,
       tick,
-      statuses: services.map(({ id, status, held }) => [id, status, held]),
+      statuses: services.map(({ id, status, held, check }) => [id, status, held, check?.checkedAt]),
       transitions: transitions.map((t) => [t.tick, t.serviceId, t.from, t.to]),
     });
   }

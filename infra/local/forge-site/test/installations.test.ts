@@ -69,7 +69,7 @@ it('judges each callback by the keys of its own installation, and keeps what eac
   };
   expect(calls.map(({ tenantId, code }) => [tenantId, code])).toEqual([[idOf(first), 'ACCEPTED'], [idOf(second), 'UNAUTHORIZED']]);
   expect(stored.map(({ tenantId, statuses, transitions }) => [tenantId, statuses, transitions.length])).toEqual([
-    [idOf(first), [[SERVICE, 'DOWN', false]], 1],
+    [idOf(first), [[SERVICE, 'DOWN', false, null]], 1],
     [idOf(second), [], 0],
   ]);
 });
