@@ -23,7 +23,7 @@ pub mod special_purpose;
 
 pub use address::{Policy, Refusal, TargetUrl};
 pub use http::{HttpProbe, Limits, Network, SetupError};
-pub use limiter::{AttemptKind, ConnectionLimits, TenantQuota};
+pub use limiter::{Attempt, AttemptKind, ConnectionLimits, TenantQuota};
 
 /// How one service is checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -302,7 +302,7 @@ pub trait Probe: Send + Sync {
         &self,
         check: &Check,
         quota: &TenantQuota,
-        kind: AttemptKind,
+        attempt: Attempt,
     ) -> impl Future<Output = Observation> + Send;
 }
 

@@ -14,7 +14,7 @@ use shared::handoff::{Handoff, HandoffError, Purpose};
 use shared::id::{ServiceId, TenantId};
 use shared::key::{KeyError, MakeKey, Sign, TenantKey};
 use shared::metrics::{CallbackResult, Metric, Metrics};
-use shared::probe::{AttemptKind, Failure, HttpProbe, Observation, Probe as _, Refusal, TenantQuota};
+use shared::probe::{Attempt, Failure, HttpProbe, Observation, Probe as _, Refusal, TenantQuota};
 use shared::problem::{FieldError, Problem};
 use shared::service::{Activity, Service};
 use shared::status::{self, Status};
@@ -161,7 +161,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
     /// The check before anything is stored, which decides whether the endpoint may be probed at all.
     async fn first_check(&self, request: &Request<'_>) -> Result<Observation, NotAdded> {
         let Request { tenant_id: tenant, service_id: service, wanted: Wanted { check, .. }, .. } = request;
-        let first = self.probe.probe(check, &TenantQuota::default(), AttemptKind::First).await;
+        let first = self.probe.probe(check, &TenantQuota::default(), Attempt::EXPECTED).await;
         match first.failure {
             None => {}
             // It is, or leads to, an address that is not public.

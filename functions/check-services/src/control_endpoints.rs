@@ -1,9 +1,10 @@
 //! Whether this backend's own network works: asked of endpoints that answer whenever it does.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
-use shared::probe::{AttemptKind, Check, Probe, TenantQuota};
+use shared::probe::{Attempt, Check, Probe, TenantQuota};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -17,11 +18,23 @@ pub(crate) struct ControlEndpoints<'a, P> {
     quota: TenantQuota,
     /// When they were asked last, and whether most of them failed.
     last: Mutex<Option<(Instant, bool)>>,
+    have_failed: AtomicBool,
 }
 
 impl<'a, P: Probe> ControlEndpoints<'a, P> {
     pub(crate) fn new(probe: &'a P, checks: &'a [Check]) -> Self {
-        Self { probe, checks, quota: TenantQuota::default(), last: Mutex::default() }
+        Self {
+            probe,
+            checks,
+            quota: TenantQuota::default(),
+            last: Mutex::default(),
+            have_failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether most of them failed at any time since this was made.
+    pub(crate) fn have_failed(&self) -> bool {
+        self.have_failed.load(Ordering::Relaxed)
     }
 
     /// Whether most of them fail now, or did when they were asked a moment ago. Never without any.
@@ -43,10 +56,11 @@ impl<'a, P: Probe> ControlEndpoints<'a, P> {
             tokio::time::sleep_until(asked_at + SPACING).await;
         }
         let asked_at = Instant::now();
-        let asked = self.checks.iter().map(|check| self.probe.probe(check, &self.quota, AttemptKind::First));
+        let asked = self.checks.iter().map(|check| self.probe.probe(check, &self.quota, Attempt::EXPECTED));
         let failed = join_all(asked).await.iter().filter(|seen| !seen.is_alive()).count();
         let most_fail = failed * 2 > self.checks.len();
         *last = Some((asked_at, most_fail));
+        self.have_failed.fetch_or(most_fail, Ordering::Relaxed);
         most_fail
     }
 }

@@ -211,7 +211,7 @@ where
             return Ok(Summary { handed_on: parts.len(), ..Summary::default() });
         }
 
-        let mut summary = self.check_all(&range, &ids, deadline).await?;
+        let (mut summary, handed_on) = self.check_all(&range, &ids, deadline).await;
         // First what takes no call.
         self.count(&summary, lateness_s);
         tracing::info!(
@@ -237,6 +237,7 @@ where
             tracing::error!(tick = %range.tick, "out of time for suspensions; the next tick makes up for them");
         }
         summary.unreachable.clear();
+        handed_on?;
         if summary.failed > 0 { Err(Failed::Tenants(summary.failed)) } else { Ok(summary) }
     }
 
@@ -245,7 +246,7 @@ where
         range: &Range,
         ids: &[TenantId],
         deadline: Timestamp,
-    ) -> Result<Summary, Failed> {
+    ) -> (Summary, Result<(), BusError>) {
         let (last_start, end) = (self.time_left(deadline, RESERVE), self.time_left(deadline, SETTLING));
         let closing = tokio::time::sleep_until(last_start);
         let ending = tokio::time::sleep_until(end + OVERTIME);
@@ -265,7 +266,7 @@ where
         let mut running = FuturesUnordered::new();
         let handing_on = Fuse::terminated();
         tokio::pin!(handing_on);
-        let (mut summary, mut handed_on) = (Summary::default(), Ok(0));
+        let (mut summary, mut handed_on) = (Summary::default(), Ok(()));
         while !(running.is_empty() && waiting.as_slice().is_empty() && handing_on.is_terminated()) {
             let is_full = round.places.available_permits() == 0;
             tokio::select! {
@@ -288,7 +289,10 @@ where
                     handing_on.set(self.hand_on_rest(range, ids, ids.len() - left.len()).fuse());
                     waiting = [].iter();
                 }
-                result = &mut handing_on, if !handing_on.is_terminated() => handed_on = result,
+                result = &mut handing_on, if !handing_on.is_terminated() => match result {
+                    Ok(ranges) => summary.handed_on = ranges,
+                    Err(error) => handed_on = Err(error),
+                },
                 () = tokio::time::sleep_until(next_start), if !is_full && !waiting.as_slice().is_empty() => {
                     let Some(id) = waiting.next() else { continue };
                     let check = self.check_tenant(id, &round);
@@ -298,11 +302,11 @@ where
                 Some((id, outcome)) = running.next() => summary = summary.with(id, outcome),
             }
         }
-        handed_on.map(|handed_on| Summary { handed_on, ..summary })
+        (summary, handed_on)
     }
 
-    /// Step 6: the tenants that there is no time for.
-    async fn hand_on_rest(&self, range: &Range, ids: &[TenantId], started: usize) -> Result<usize, Failed> {
+    /// Step 6: the tenants that there is no time for. Returns the number of ranges.
+    async fn hand_on_rest(&self, range: &Range, ids: &[TenantId], started: usize) -> Result<usize, BusError> {
         let left = ids.len() - started;
         if Tick::is_over(range.tick, self.clock.now(), self.settings.period) {
             tracing::warn!(tick = %range.tick, tenants.left = left, "out of time; the next tick has begun and covers them");

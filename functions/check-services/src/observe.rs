@@ -1,15 +1,16 @@
 //! What a tick finds out about the services of one tenant.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use futures::future::{join, ready};
+use futures::future::{Either, ready, select};
 use futures::stream::FuturesUnordered;
 use shared::id::{ServiceId, TenantId};
-use shared::probe::{AttemptKind, Observation, Probe, TenantQuota};
+use shared::probe::{Attempt, AttemptKind, Observation, Probe, TenantQuota};
 use shared::service::{Activity, Service};
-use shared::status::{self, Confirmation, Finding, MAX_SUPPRESSED, Status};
+use shared::status::{self, Confirmation, Finding, MAX_SUPPRESSED, ServiceStatus, Status};
 use shared::store::Watched;
 use shared::tick::{Period, Tick};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -59,7 +60,7 @@ pub(crate) async fn observe_all<P: Probe>(
         period: round.period,
         tenant,
         watched,
-        quota: TenantQuota::default(),
+        quota: TenantQuota::new(tenant.seed()),
         until: (Instant::now() + PROBING_TIME).min(end),
     };
     let observer = &observer;
@@ -86,7 +87,7 @@ impl<P: Probe> Observer<'_, P> {
     async fn observe(&self, service: &Service) -> Option<Finding> {
         let mut failed_first = None;
         let finding = timeout_at(self.until, self.check(service, &mut failed_first)).await;
-        let finding = finding.ok().or_else(|| failed_first.map(Finding::Unconfirmed));
+        let finding = finding.ok().or_else(|| Some(self.cut_off(service, failed_first?)));
         if let Some(finding) = &finding
             && let Some(failure) = finding.observation().failure
         {
@@ -110,40 +111,47 @@ impl<P: Probe> Observer<'_, P> {
     /// A failure that would change the status is confirmed by further attempts, each on a fresh connection and a while
     /// later, or by the tick before; an attempt that succeeds is the verdict.
     async fn check(&self, service: &Service, failed_first: &mut Option<Observation>) -> Finding {
-        let state = &self.watched.state;
-        let confirmation = status::confirmation(state, service, self.tick, self.period);
-        let before = status::current(state, service);
-        let may_be_suppressed = before.status != Status::Down && before.suppressed < MAX_SUPPRESSED;
-
-        let is_carried = confirmation == Confirmation::Carried;
-        let kind = if before.unseen > 0 { AttemptKind::Overdue } else { AttemptKind::First };
-        let mut seen = self.probe.probe(&service.check, &self.quota, kind).await;
-        if seen.is_alive() {
-            return Finding::Verdict(seen);
-        }
-        if confirmation != Confirmation::NotNeeded {
-            *failed_first = Some(seen.clone());
-        }
-        let waits = if confirmation == Confirmation::Attempts { self.confirm_after } else { &[] };
-        if waits.is_empty() {
-            // The failed attempt of the tick before counts as well.
-            seen.attempts += u8::from(is_carried);
-            return self.judge(seen, may_be_suppressed, false).await;
-        }
-        let mut is_ours = false;
-        for (wait, attempts) in waits.iter().zip(2u8..) {
-            tokio::time::sleep(*wait).await;
-            let is_last = usize::from(attempts) > waits.len();
-            let attempt = self.probe.probe(&service.check, &self.quota, AttemptKind::Confirmation);
-            let ask = async { is_last && may_be_suppressed && self.controls.most_fail().await };
-            let attempted;
-            (attempted, is_ours) = join(attempt, ask).await;
-            seen = Observation { attempts, ..attempted };
+        let before = status::current(&self.watched.state, service);
+        let confirmation = status::confirmation(&self.watched.state, service, self.tick, self.period);
+        let kind = match confirmation {
+            Confirmation::Carried => AttemptKind::Carried,
+            Confirmation::Attempts if before.status == Status::Alive => AttemptKind::Expected,
+            Confirmation::Attempts | Confirmation::NotNeeded => AttemptKind::Doubtful,
+        };
+        let mut attempt = Attempt { kind, is_overdue: before.unseen > 0 };
+        let mut waits = if confirmation == Confirmation::Attempts { self.confirm_after } else { &[] }.iter();
+        let may_be_suppressed = may_be_suppressed(before);
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let asks = waits.len() == 0 && may_be_suppressed;
+            let (mut seen, is_ours) = self.attempt(service, attempt, asks).await;
+            seen.attempts = attempts;
             if seen.is_alive() {
                 return Finding::Verdict(seen);
             }
+            if attempts == 1 && confirmation != Confirmation::NotNeeded {
+                *failed_first = Some(seen.clone());
+            }
+            let Some(wait) = waits.next() else {
+                // The failed attempt of the tick before counts as well.
+                seen.attempts += u8::from(confirmation == Confirmation::Carried);
+                return self.judge(seen, may_be_suppressed, is_ours).await;
+            };
+            tokio::time::sleep(*wait).await;
+            attempt = Attempt { kind: AttemptKind::Confirmation, is_overdue: false };
         }
-        self.judge(seen, may_be_suppressed, is_ours).await
+    }
+
+    /// One attempt, and whether our own network failed beside it, if that is asked. An answer waits for nothing.
+    async fn attempt(&self, service: &Service, attempt: Attempt, asks: bool) -> (Observation, bool) {
+        let attempted = pin!(self.probe.probe(&service.check, &self.quota, attempt));
+        let most_fail = pin!(async { asks && self.controls.most_fail().await });
+        match select(attempted, most_fail).await {
+            Either::Left((seen, _)) if seen.is_alive() => (seen, false),
+            Either::Left((seen, most_fail)) => (seen, most_fail.await),
+            Either::Right((most_fail, attempted)) => (attempted.await, most_fail),
+        }
     }
 
     /// A confirmed failure, unless our own network fails. Asked twice: beside the last attempt (`is_ours`), for an outage of
@@ -152,4 +160,19 @@ impl<P: Probe> Observer<'_, P> {
         let is_ours = is_ours || may_be_suppressed && self.controls.most_fail_since(Instant::now()).await;
         if is_ours { Finding::Suppressed(seen) } else { Finding::Verdict(seen) }
     }
+
+    /// A failure that there is no time to confirm. The next tick may do so, unless our own network failed in this one.
+    fn cut_off(&self, service: &Service, seen: Observation) -> Finding {
+        let before = status::current(&self.watched.state, service);
+        if may_be_suppressed(before) && self.controls.have_failed() {
+            Finding::Suppressed(seen)
+        } else {
+            Finding::Unconfirmed(seen)
+        }
+    }
+}
+
+/// Whether an outage of our own network can excuse a failure of this service.
+fn may_be_suppressed(before: ServiceStatus) -> bool {
+    before.status != Status::Down && before.suppressed < MAX_SUPPRESSED
 }

@@ -211,7 +211,7 @@ where
         }
         let now = whole_seconds(self.clock.now());
         let update = self.update(id, watched, state, findings, tick, now);
-        let Some(delivered) = self.deliver(id, tenant, &update, tick, end, now).await else {
+        let Some(delivered) = self.deliver(watched, &update, tick, end, now).await else {
             return Sent::nothing();
         };
         let Delivered { answer, attempts, verdict } = delivered;
@@ -230,13 +230,13 @@ where
     /// is the first that the app does not trust. `None` when neither can sign.
     async fn deliver(
         &self,
-        id: &TenantId,
-        tenant: &Tenant,
+        watched: &Watched,
         update: &Update<'_>,
         tick: Tick,
         end: Instant,
         now: Timestamp,
     ) -> Option<Delivered> {
+        let (tenant, id) = (&watched.tenant, update.tenant_id);
         let (mut delivered, mut failed) = (None::<Delivered>, None);
         for key in handover::order(tenant, tick, self.settings.period) {
             let (token, body) = match self.sign(tenant, key, update, now).await {
@@ -254,7 +254,11 @@ where
                 }
             };
             let left = (end - SETTLING_TIME).saturating_duration_since(Instant::now());
-            let patience = Patience { total: Patience::UPDATE.total.min(left), ..Patience::UPDATE };
+            let patience = Patience {
+                total: Patience::UPDATE.total.min(left),
+                is_expected: watched.deliveries.failing_since.is_none(),
+                ..Patience::UPDATE
+            };
             let (answer, attempts) =
                 deliver(&self.callbacks, &tenant.trigger_url, &token, &body, patience, id.seed()).await;
             let verdict = handover::verdict(tenant, key, failed, &answer, tick);

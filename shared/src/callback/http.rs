@@ -20,13 +20,14 @@ use crate::tls::{self, SetupError};
 
 /// Sends one callback to a web trigger.
 pub trait Deliver: Send + Sync {
-    /// One attempt. Never fails: no answer is an answer.
+    /// One attempt. Never fails: no answer is an answer. `is_expected`: whether the app answered when it was last asked.
     fn post(
         &self,
         trigger: &TriggerUrl,
         token: &str,
         body: &[u8],
         timeout: Duration,
+        is_expected: bool,
     ) -> impl Future<Output = Answer> + Send;
 }
 
@@ -39,6 +40,8 @@ pub struct Patience {
     pub attempt: Duration,
     /// The first wait; it doubles from attempt to attempt.
     pub first_wait: Duration,
+    /// Whether the app answered when it was last asked.
+    pub is_expected: bool,
 }
 
 impl Patience {
@@ -47,12 +50,14 @@ impl Patience {
         total: Duration::from_secs(12),
         attempt: Duration::from_secs(10),
         first_wait: Duration::from_millis(400),
+        is_expected: true,
     };
     /// For UPDATE: within the tick, the next tick carries what was not delivered.
     pub const UPDATE: Self = Self {
         total: Duration::from_secs(40),
         attempt: Duration::from_secs(15),
         first_wait: Duration::from_secs(1),
+        is_expected: true,
     };
 }
 
@@ -71,11 +76,12 @@ pub async fn deliver(
 ) -> (Answer, u32) {
     let end = Instant::now() + patience.total;
     let mut wait = patience.first_wait;
-    let mut attempts = 0;
+    let (mut attempts, mut is_expected) = (0, patience.is_expected);
     loop {
         attempts += 1;
         let left = end.saturating_duration_since(Instant::now());
-        let answer = port.post(trigger, token, body, patience.attempt.min(left)).await;
+        let answer = port.post(trigger, token, body, patience.attempt.min(left), is_expected).await;
+        is_expected = answer != Answer::Silence;
         if answer.is_acceptance() || !answer.is_worth_a_retry() {
             return (answer, attempts);
         }
@@ -115,7 +121,8 @@ const ATTEMPTS_AT_ONCE: usize = 128;
 /// An attempt without a response after this is slow. A healthy app answers within two seconds.
 const SLOW_AFTER: Duration = Duration::from_secs(2);
 
-/// Slow attempts at once. One more is given up, and repeated later: triggers that hang leave places to those that answer.
+/// Slow attempts at once, with those that are expected to be. One more is given up, and repeated later: triggers that hang
+/// leave places to those that answer.
 const SLOW_AT_ONCE: usize = 96;
 
 /// How long a connection is kept for the next callback to the same host. Triggers may all be on one host or each on its
@@ -148,11 +155,15 @@ impl HttpCallbacks {
         })
     }
 
-    async fn attempt(&self, trigger: &TriggerUrl, token: &str, body: &[u8]) -> Answer {
+    async fn attempt(&self, trigger: &TriggerUrl, token: &str, body: &[u8], is_expected: bool) -> Answer {
         // Neither semaphore is closed; without a permit there would only be more attempts at once.
+        let _slow = if is_expected { None } else { self.slow.acquire().await.ok() };
         let _attempt = self.attempts.acquire().await;
         let mut exchange = pin!(self.exchange(trigger, token, body));
         // No error is logged here: a reqwest error names the URL.
+        if !is_expected {
+            return exchange.await.unwrap_or(Answer::Silence);
+        }
         if let Ok(answer) = timeout(SLOW_AFTER, &mut exchange).await {
             return answer.unwrap_or(Answer::Silence);
         }
@@ -185,9 +196,17 @@ impl HttpCallbacks {
 }
 
 impl Deliver for HttpCallbacks {
-    async fn post(&self, trigger: &TriggerUrl, token: &str, body: &[u8], timeout: Duration) -> Answer {
+    async fn post(
+        &self,
+        trigger: &TriggerUrl,
+        token: &str,
+        body: &[u8],
+        timeout: Duration,
+        is_expected: bool,
+    ) -> Answer {
         // Waiting for a place is part of the attempt: nothing here outlives its time.
-        tokio::time::timeout(timeout, self.attempt(trigger, token, body)).await.unwrap_or(Answer::Silence)
+        let attempt = self.attempt(trigger, token, body, is_expected);
+        tokio::time::timeout(timeout, attempt).await.unwrap_or(Answer::Silence)
     }
 }
 
@@ -214,7 +233,7 @@ mod tests {
     struct Scripted(Mutex<(Vec<Answer>, Vec<Instant>)>);
 
     impl Deliver for Scripted {
-        async fn post(&self, _: &TriggerUrl, _: &str, _: &[u8], timeout: Duration) -> Answer {
+        async fn post(&self, _: &TriggerUrl, _: &str, _: &[u8], timeout: Duration, _: bool) -> Answer {
             let answer = {
                 let mut state = self.0.lock().unwrap();
                 state.1.push(Instant::now());

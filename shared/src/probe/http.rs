@@ -31,7 +31,7 @@ use url::{Host, Position, Url};
 
 use super::address::{Policy, Refusal, TargetUrl};
 use super::connection::{ConnectError, Connector, tls_error};
-use super::limiter::{AttemptKind, ConnectionLimiter, ConnectionLimits, Permit, TenantQuota};
+use super::limiter::{Attempt, ConnectionLimiter, ConnectionLimits, Permit, TenantQuota};
 use super::resolver::VettingResolver;
 use super::{Check, Failure, Method, Observation, Probe};
 use crate::clock::{Clock, whole_seconds};
@@ -162,9 +162,16 @@ impl<C: Clock> HttpProbe<C> {
     ) -> Result<Vec<IpAddr>, Failure> {
         match target.url().host() {
             Some(Host::Domain(name)) => {
-                let _permit = self.limiter.acquire(asker.quota, asker.kind, None).await;
+                let mut permit = self.limiter.look_up(asker.quota, asker.attempt).await;
                 budget.begins(&self.clock);
-                budget.spend(async { Ok(self.resolver.addresses(name).await?) }).await
+                let look_up = async {
+                    let found = self.resolver.addresses(name).await;
+                    if !matches!(&found, Err(error) if error.is_silence()) {
+                        permit.answered();
+                    }
+                    Ok(found?)
+                };
+                budget.spend(look_up).await
             }
             Some(Host::Ipv4(ip)) => Ok(vec![ip.into()]),
             Some(Host::Ipv6(ip)) => Ok(vec![ip.into()]),
@@ -184,7 +191,7 @@ impl<C: Clock> HttpProbe<C> {
         let port = target.url().port_or_known_default().ok_or(Failure::Connect)?;
         let mut failure = Failure::Connect;
         for (tried, ip) in (0..).zip(addresses) {
-            let mut permit = self.limiter.acquire(asker.quota, asker.kind, Some(*ip)).await;
+            let mut permit = self.limiter.connection(asker.quota, asker.attempt, *ip).await;
             budget.begins(&self.clock);
             let share = budget.left / (u32::try_from(addresses.len()).unwrap_or(u32::MAX) - tried);
             let open = async {
@@ -279,11 +286,11 @@ impl<C: Clock> HttpProbe<C> {
 }
 
 impl<C: Clock> Probe for HttpProbe<C> {
-    async fn probe(&self, check: &Check, quota: &TenantQuota, kind: AttemptKind) -> Observation {
+    async fn probe(&self, check: &Check, quota: &TenantQuota, attempt: Attempt) -> Observation {
         let timeout_ms = check.timeout_ms.clamp(*Check::TIMEOUT_MS.start(), *Check::TIMEOUT_MS.end());
         let mut budget = Budget { left: Duration::from_millis(timeout_ms.into()), ..Budget::default() };
         let mut seen = Seen::default();
-        let failure = self.attempt(check, Asker { quota, kind }, &mut budget, &mut seen).await.err();
+        let failure = self.attempt(check, Asker { quota, attempt }, &mut budget, &mut seen).await.err();
         Observation {
             checked_at: budget.began_at.unwrap_or_else(|| whole_seconds(self.clock.now())),
             response_time_ms: u32::try_from(budget.spent.as_millis()).unwrap_or(u32::MAX),
@@ -299,7 +306,7 @@ impl<C: Clock> Probe for HttpProbe<C> {
 #[derive(Clone, Copy)]
 struct Asker<'a> {
     quota: &'a TenantQuota,
-    kind: AttemptKind,
+    attempt: Attempt,
 }
 
 /// The time of an attempt, in which waiting for a permit does not count.

@@ -53,6 +53,13 @@ pub(super) enum LookupError {
     Dns(#[source] NetError),
 }
 
+impl LookupError {
+    /// Whether no name server has answered.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::Dns(error) if !matches!(error, NetError::Dns(_)))
+    }
+}
+
 pub(super) struct VettingResolver {
     dns: TokioResolver,
     policy: Policy,

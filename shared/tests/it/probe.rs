@@ -12,7 +12,7 @@ mod tls;
 
 use shared::clock::{Clock, SystemClock};
 use shared::probe::{
-    AttemptKind, Check, HttpProbe, Limits, Network, Observation, Policy, Probe as _, TenantQuota,
+    Attempt, Check, HttpProbe, Limits, Network, Observation, Policy, Probe as _, TenantQuota,
 };
 
 use shared_testing::names::NameServer;
@@ -52,7 +52,7 @@ trait ProbeAlone {
 
 impl<C: Clock> ProbeAlone for HttpProbe<C> {
     async fn probe_alone(&self, check: &Check) -> Observation {
-        self.probe(check, &TenantQuota::default(), AttemptKind::First).await
+        self.probe(check, &TenantQuota::default(), Attempt::EXPECTED).await
     }
 }
 

@@ -9,7 +9,7 @@ use shared::callback::Answer;
 use shared::callback::http::Deliver;
 use shared::clock::Clock as _;
 use shared::id::ServiceId;
-use shared::probe::{AttemptKind, Check, Observation, Probe, TenantQuota};
+use shared::probe::{Attempt, Check, Observation, Probe, TenantQuota};
 use shared::service::Change;
 use shared::tenant::TriggerUrl;
 use shared_testing::forge_app::Reply;
@@ -168,10 +168,10 @@ struct Waiting<P> {
 }
 
 impl<P: Probe> Probe for Waiting<P> {
-    async fn probe(&self, check: &Check, quota: &TenantQuota, kind: AttemptKind) -> Observation {
+    async fn probe(&self, check: &Check, quota: &TenantQuota, attempt: Attempt) -> Observation {
         self.begun.notify_one();
         self.go_on.notified().await;
-        self.probe.probe(check, quota, kind).await
+        self.probe.probe(check, quota, attempt).await
     }
 }
 
@@ -210,7 +210,7 @@ async fn a_removal_in_the_middle_of_a_tick_counts_from_the_next_one_on() {
 struct Dying(Arc<Notify>);
 
 impl Deliver for Dying {
-    async fn post(&self, _: &TriggerUrl, _: &str, _: &[u8], _: Duration) -> Answer {
+    async fn post(&self, _: &TriggerUrl, _: &str, _: &[u8], _: Duration, _: bool) -> Answer {
         self.0.notify_one();
         std::future::pending().await
     }

@@ -64,7 +64,7 @@ async fn two_ticks_that_overlap_are_told_in_order_or_not_at_all() {
 struct Dying(Arc<Notify>);
 
 impl Deliver for Dying {
-    async fn post(&self, _: &TriggerUrl, _: &str, _: &[u8], _: Duration) -> Answer {
+    async fn post(&self, _: &TriggerUrl, _: &str, _: &[u8], _: Duration, _: bool) -> Answer {
         self.0.notify_one();
         std::future::pending().await
     }

@@ -1,10 +1,11 @@
 //! Fan-out, remainder and resume are one concept: ranges handed on.
 
-use check_services::event::Event;
+use check_services::bus::{BusError, Publish};
+use check_services::event::{Event, Range, StatusChanged, VerdictsSuppressed};
+use check_services::{CheckServices, Failed};
+use shared::probe::{Attempt, Check, Observation, Policy, Probe, TenantQuota};
 
-use shared::probe::{AttemptKind, Check, Observation, Probe, TenantQuota};
-
-use crate::world::World;
+use crate::world::{Bus, World};
 
 #[tokio::test]
 async fn too_many_tenants_are_handed_on_as_ranges_that_cover_each_once() {
@@ -109,7 +110,7 @@ async fn starts_are_spread_over_the_period_and_the_results_name_the_tick() {
 struct Hanging;
 
 impl Probe for Hanging {
-    async fn probe(&self, _: &Check, _: &TenantQuota, _: AttemptKind) -> Observation {
+    async fn probe(&self, _: &Check, _: &TenantQuota, _: Attempt) -> Observation {
         std::future::pending().await
     }
 }
@@ -118,7 +119,7 @@ impl Probe for Hanging {
 async fn a_tenant_that_hangs_is_cut_off_and_the_rest_handed_on_in_time() {
     let (world, apps) = World::with_tenants(31).await;
     let deployed = world.function();
-    let function = check_services::CheckServices {
+    let function = CheckServices {
         probe: Hanging,
         store: deployed.store,
         keys: deployed.keys,
@@ -142,4 +143,52 @@ async fn a_tenant_that_hangs_is_cut_off_and_the_rest_handed_on_in_time() {
     let rest = world.bus.ranges.lock().unwrap()[0].clone();
     let resumed = function.handle(Event::Range { detail: rest }, world.deadline()).await.unwrap();
     assert_eq!((resumed.accepted, resumed.skipped), (summary.not_started, 0));
+}
+
+/// Takes no ranges, but everything else.
+struct NoRanges(Bus);
+
+impl Publish for NoRanges {
+    async fn ranges(&self, ranges: &[Range]) -> Result<(), BusError> {
+        Err(BusError::Rejected(ranges.len()))
+    }
+
+    async fn suppressed(&self, suppressed: &VerdictsSuppressed) -> Result<(), BusError> {
+        self.0.suppressed(suppressed).await
+    }
+
+    async fn changes(&self, changes: &[StatusChanged]) -> Result<(), BusError> {
+        self.0.changes(changes).await
+    }
+}
+
+#[tokio::test]
+async fn a_rest_that_cannot_be_handed_on_fails_the_invocation_after_all_else_is_done() {
+    let (world, _apps) = World::with_tenants(31).await;
+    world.tick(&world.function()).await;
+    world.target.answer(500);
+    let deployed = world.function();
+    let mut settings = deployed.settings;
+    // Nothing listens there: an outage of our own.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unreachable =
+        Policy::public(vec![], vec![]).allow_loopback().target(&format!("http://{nobody}/")).unwrap();
+    settings.controls = vec![Check::get(unreachable)];
+    let function = CheckServices {
+        bus: NoRanges(deployed.bus),
+        probe: deployed.probe,
+        store: deployed.store,
+        keys: deployed.keys,
+        callbacks: deployed.callbacks,
+        clock: deployed.clock,
+        metrics: deployed.metrics,
+        settings,
+    };
+    world.clock.advance(300);
+    // A fifth of a second until no tenant is started any more.
+    let deadline = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
+    let ended = function.handle(world.scheduled(), deadline).await;
+    assert!(matches!(ended, Err(Failed::HandOn(_))), "{ended:?}");
+    let suppressed = world.bus.suppressed.lock().unwrap();
+    assert!(matches!(&suppressed[..], [announced] if announced.services > 0), "{suppressed:?}");
 }

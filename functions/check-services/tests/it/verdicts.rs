@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use check_services::CheckServices;
 use check_services::event::VerdictsSuppressed;
 use serde_json::{Value, json};
-use shared::probe::{AttemptKind, Check, Observation, Policy, Probe, TenantQuota};
+use shared::probe::{Attempt, AttemptKind, Check, Observation, Policy, Probe, TenantQuota};
 use shared::service::{AliveAfter, DownAfter, Thresholds};
 use shared::status::MAX_SUPPRESSED;
 use shared_testing::target::Target;
@@ -179,24 +179,24 @@ async fn a_control_endpoint_that_hangs_counts_as_failed_and_delays_nobody_for_lo
     assert_eq!(world.next_tick(&function).await.suppressed, 6, "one of three answers");
 }
 
-/// Never comes back from attempts of one kind.
+/// Never comes back from attempts like this.
 struct Stuck<P> {
     probe: P,
-    kind: AttemptKind,
+    attempt: Attempt,
 }
 
 impl<P: Probe> Probe for Stuck<P> {
-    async fn probe(&self, check: &Check, quota: &TenantQuota, kind: AttemptKind) -> Observation {
-        if kind == self.kind {
+    async fn probe(&self, check: &Check, quota: &TenantQuota, attempt: Attempt) -> Observation {
+        if attempt == self.attempt {
             return std::future::pending().await;
         }
-        self.probe.probe(check, quota, kind).await
+        self.probe.probe(check, quota, attempt).await
     }
 }
 
 fn stuck(
     deployed: Deployed,
-    kind: AttemptKind,
+    attempt: Attempt,
 ) -> CheckServices<
     shared::store::dynamo::DynamoStore,
     shared::key::kms::WrappingKey,
@@ -206,7 +206,7 @@ fn stuck(
     shared_testing::time::FixedClock,
 > {
     CheckServices {
-        probe: Stuck { probe: deployed.probe, kind },
+        probe: Stuck { probe: deployed.probe, attempt },
         store: deployed.store,
         keys: deployed.keys,
         callbacks: deployed.callbacks,
@@ -220,8 +220,9 @@ fn stuck(
 #[tokio::test]
 async fn a_service_that_one_tick_did_not_reach_comes_before_the_others_in_the_next() {
     let world = World::with_one_service().await;
+    world.tick(&world.function()).await;
     // Every first attempt waits for a place that never comes.
-    let full = stuck(world.function(), AttemptKind::First);
+    let full = stuck(world.function(), Attempt::EXPECTED);
     for (unseen, reported) in [(1, json!(1)), (0, Value::Null)] {
         world.clock.advance(300);
         let deadline = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
@@ -237,7 +238,7 @@ async fn a_failure_that_is_not_confirmed_in_time_is_confirmed_by_the_next_ticks_
     world.tick(&function).await;
     world.target.answer(500);
     world.clock.advance(300);
-    let cut_off = stuck(world.function(), AttemptKind::Confirmation);
+    let cut_off = stuck(world.function(), Attempt { kind: AttemptKind::Confirmation, is_overdue: false });
     // A fifth of a second until no tenant is started any more, and 25 more until probing ends.
     let deadline = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
     let summary = cut_off.handle(world.scheduled(), deadline).await.unwrap();

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use shared::callback::http::HttpCallbacks;
 use shared::clock::Clock as _;
 use shared::key::kms::WrappingKey;
-use shared::probe::{AttemptKind, Check, HttpProbe, Limits, Observation, Policy, Probe, TenantQuota};
+use shared::probe::{Attempt, Check, HttpProbe, Limits, Observation, Policy, Probe, TenantQuota};
 use shared::store::dynamo::DynamoStore;
 use shared::store::{Checks as _, Deliveries};
 use shared_testing::failing::{FailingStore, Fault, Faults};
@@ -215,10 +215,10 @@ struct Waiting<P> {
 }
 
 impl<P: Probe> Probe for Waiting<P> {
-    async fn probe(&self, check: &Check, quota: &TenantQuota, kind: AttemptKind) -> Observation {
+    async fn probe(&self, check: &Check, quota: &TenantQuota, attempt: Attempt) -> Observation {
         self.asked.notify_one();
         self.may.notified().await;
-        self.probe.probe(check, quota, kind).await
+        self.probe.probe(check, quota, attempt).await
     }
 }
 

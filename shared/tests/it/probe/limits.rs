@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::join_all;
-use shared::probe::{
-    AttemptKind, Check, ConnectionLimits, Failure, HttpProbe, Limits, Probe as _, TenantQuota,
-};
+use shared::probe::{Attempt, Check, ConnectionLimits, Failure, HttpProbe, Limits, Probe as _, TenantQuota};
 use tokio::time::sleep;
 
 use super::server::{Server, answer, drained, read_head, redirect, write_and_close};
@@ -43,7 +41,7 @@ async fn a_host_that_answers_sees_little_more_than_sixteen_connections_whoever_a
         .collect();
     let tenants: Vec<_> = (0..30).map(|_| TenantQuota::default()).collect();
     let asked =
-        checks.iter().enumerate().map(|(i, check)| prober.probe(check, &tenants[i % 30], AttemptKind::First));
+        checks.iter().enumerate().map(|(i, check)| prober.probe(check, &tenants[i % 30], Attempt::EXPECTED));
     let seen = join_all(asked).await;
     assert!(seen.iter().all(shared::probe::Observation::is_alive));
     let most = most.load(Ordering::SeqCst);
@@ -69,7 +67,7 @@ async fn tenants_whose_every_endpoint_hangs_leave_sockets_to_the_others() {
     let tenants: Vec<_> = (0..20).map(|_| TenantQuota::default()).collect();
     let hanging = join_all(tenants.iter().flat_map(|quota| {
         let (prober, hanging) = (&prober, &hanging);
-        (0..2).map(move |_| prober.probe(hanging, quota, AttemptKind::First))
+        (0..2).map(move |_| prober.probe(hanging, quota, Attempt::EXPECTED))
     }));
     let healthy = async {
         // Each has had its turn, and most of what is left is nobody's.
@@ -78,7 +76,7 @@ async fn tenants_whose_every_endpoint_hangs_leave_sockets_to_the_others() {
         }
         let check = get(&good.url("/"));
         let quota = TenantQuota::default();
-        let seen = join_all((0..30).map(|_| prober.probe(&check, &quota, AttemptKind::First))).await;
+        let seen = join_all((0..30).map(|_| prober.probe(&check, &quota, Attempt::EXPECTED))).await;
         // All of it before the first of the others has given its socket back.
         (seen, silent.connections())
     };
@@ -97,12 +95,12 @@ async fn a_look_up_needs_a_permit_as_well() {
     let prober = HttpProbe::within(&names_from(&names), loopback(), limits, clock).unwrap();
     let (first, second) = (get("http://a.example.com/"), get("http://b.example.com/"));
     let quota = TenantQuota::default();
-    let mut asked = Box::pin(prober.probe(&first, &quota, AttemptKind::First));
+    let mut asked = Box::pin(prober.probe(&first, &quota, Attempt::EXPECTED));
     while names.questions().is_empty() {
         assert!(futures::poll!(&mut asked).is_pending());
         tokio::task::yield_now().await;
     }
-    assert!(prober.probe(&second, &quota, AttemptKind::First).now_or_never().is_none());
+    assert!(prober.probe(&second, &quota, Attempt::EXPECTED).now_or_never().is_none());
     assert!(names.questions().iter().all(|(name, _)| name == "a.example.com."));
 }
 
@@ -124,15 +122,15 @@ async fn a_permit_is_for_one_address_and_not_for_all_of_a_name() {
     let hanging = Check { timeout_ms: 3_000, ..get(&silent.url("/")) };
     let both = get(&good.url_at("both.example.com", "/"));
     let other = TenantQuota::default();
-    let held = prober.probe(&hanging, &other, AttemptKind::First);
+    let held = prober.probe(&hanging, &other, Attempt::EXPECTED);
     let asked = async {
         while silent.connections() == 0 {
             sleep(Duration::from_millis(1)).await;
         }
         // The name's first address has no place; its second would have one, and is asked after the first.
         let quota = TenantQuota::default();
-        let direct = prober.probe(&get(&good.url("/")), &quota, AttemptKind::First).await;
-        (direct, prober.probe(&both, &quota, AttemptKind::First).await)
+        let direct = prober.probe(&get(&good.url("/")), &quota, Attempt::EXPECTED).await;
+        (direct, prober.probe(&both, &quota, Attempt::EXPECTED).await)
     };
     let (hung, (direct, by_name)) = tokio::join!(held, asked);
     assert_eq!(hung.failure, Some(Failure::Timeout));
