@@ -270,6 +270,8 @@ pub struct Service {
     pub first: Option<Observation>,
     /// When it was first registered.
     pub created_at: Timestamp,
+    /// When its last pause ended.
+    pub resumed_at: Option<Timestamp>,
 }
 
 impl Service {
@@ -286,6 +288,7 @@ impl Service {
             activity: Activity::Pending,
             first: None,
             created_at: now,
+            resumed_at: None,
         }
     }
 }

@@ -191,16 +191,19 @@ pub fn confirmation(state: &State, service: &Service, tick: Tick, period: Period
     let before = current(state, service);
     if before.status == Status::Down && !service.thresholds.needs_history() {
         Confirmation::NotNeeded
-    } else if service.activity == Activity::Active && is_carried(before, tick, period) {
+    } else if service.activity == Activity::Active && is_carried(before, service, tick, period) {
         Confirmation::Carried
     } else {
         Confirmation::Attempts
     }
 }
 
-/// A carried failure counts at the very next tick and no later.
-fn is_carried(before: ServiceStatus, tick: Tick, period: Period) -> bool {
-    before.unconfirmed_at.is_some_and(|at| at.next(period) == tick)
+/// A carried failure counts at the very next tick and no later, and not after a pause, even one that no tick has seen.
+fn is_carried(before: ServiceStatus, service: &Service, tick: Tick, period: Period) -> bool {
+    before.unconfirmed_at.is_some_and(|failed_at| {
+        let was_paused = service.resumed_at.is_some_and(|at| at >= failed_at.start());
+        failed_at.next(period) == tick && !was_paused
+    })
 }
 
 /// The status a service has in `state`. What was observed of another service with the same URL, removed since, counts for

@@ -43,8 +43,8 @@ pub enum StoreError {
 pub struct Registered {
     /// The tenant.
     pub tenant: Tenant,
-    /// The count that the next registration must find unchanged.
-    pub service_count: u32,
+    /// Changes with every service that is added or removed; the next such change must find it as it was read.
+    pub revision: u32,
     /// Its services.
     pub services: Vec<Service>,
     /// Services whose records cannot be read.
@@ -53,15 +53,13 @@ pub struct Registered {
     pub state: State,
 }
 
-/// One registration as a single transaction: TENANT if new, its service count, SERVICE, and what the hand-off is used for.
+/// One registration as a single transaction: TENANT if new, its revision, SERVICE, and what the hand-off is used for.
 #[derive(Debug)]
 pub struct PendingRegistration<'a> {
     /// The tenant as it was read, or a new one.
     pub tenant: &'a Tenant,
-    /// The count read with the tenant, or `None` for a tenant that is not stored yet.
-    pub found_count: Option<u32>,
-    /// How many services there are once this one is stored.
-    pub new_count: u32,
+    /// The revision read with the tenant, or `None` for a tenant that is not stored yet.
+    pub found_revision: Option<u32>,
     /// The service as it was read.
     pub found: Option<&'a Service>,
     /// The service as it is to be stored: pending. Or as it was read, when Forge has accepted it already and only the use of
@@ -94,10 +92,8 @@ pub struct ServiceChange<'a> {
     pub change: Change,
     /// The service as it was read; `None` when there is none, and only the use of the hand-off is to be stored.
     pub found: Option<&'a Service>,
-    /// The count read with the service.
-    pub found_count: u32,
-    /// The count without the service.
-    pub count_without: u32,
+    /// The revision read with the service.
+    pub found_revision: u32,
     /// The hand-off.
     pub binding: &'a Binding,
 }

@@ -71,14 +71,12 @@ pub(crate) async fn change(
             Some(service) if service.owner != handoff.owner => return Err(NotChanged::NotTheOwner),
             _ => {}
         }
-        let services = found.as_ref().map_or(0, |found| found.services.len());
         let service_change = ServiceChange {
             tenant_id: &tenant_id,
             service_id,
             change: *change,
             found: service,
-            found_count: found.as_ref().map_or(0, |found| found.service_count),
-            count_without: u32::try_from(services.saturating_sub(1)).unwrap_or(u32::MAX),
+            found_revision: found.as_ref().map_or(0, |found| found.revision),
             binding: &handoff.binding,
         };
         if store.apply_change(&service_change, now).await? == WriteOutcome::Applied {

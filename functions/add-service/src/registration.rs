@@ -217,13 +217,12 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
                 return Err(StoreError::Poisoned("the service's record cannot be read".into()).into());
             }
             let unreadable = unreadable.len();
-            let (tenant, found_count, services, state) = match found {
-                Some(found) => (found.tenant, Some(found.service_count), found.services, found.state),
+            let (tenant, found_revision, services, state) = match found {
+                Some(found) => (found.tenant, Some(found.revision), found.services, found.state),
                 None => (self.new_tenant(handoff, now).await?, None, Vec::new(), status::State::default()),
             };
             let others: Vec<_> = services.into_iter().filter(|service| service.id != *service_id).collect();
             self.check_limits(handoff, &others, unreadable)?;
-            let new_count = u32::try_from(others.len() + unreadable + 1).unwrap_or(u32::MAX);
 
             let service = match &mine {
                 // The same URL again returns the first registration, whoever made it and however it was named.
@@ -242,8 +241,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             };
             let registration = PendingRegistration {
                 tenant: &tenant,
-                found_count,
-                new_count,
+                found_revision,
                 found: mine.as_ref(),
                 service: &service,
                 binding: &handoff.binding,
@@ -276,7 +274,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             let same = found.as_ref().and_then(|found| service_of(found, &request.service_id));
             let same = same.filter(|service| begun.is_same(service)).cloned();
             match (found, same) {
-                (Some(found), Some(service)) if found.tenant.key == begun.tenant.key => {
+                (Some(found), Some(service)) if begun.is_key_of(&found.tenant) => {
                     let first = service.first.clone().or(begun.service.first);
                     begun = Begun {
                         tenant: found.tenant,
@@ -399,6 +397,13 @@ impl Begun {
             Activity::Paused => Status::Paused,
             Activity::Pending | Activity::Active => status::current(&self.state, &self.service).status,
         }
+    }
+
+    /// Whether the tenant's key is still the one that REGISTER named, or the one that was to follow it: the app, which knows
+    /// that one already, has then kept both.
+    fn is_key_of(&self, tenant: &Tenant) -> bool {
+        let next = self.tenant.next_key.as_ref().map(|next| &next.key);
+        tenant.key == self.tenant.key || next == Some(&tenant.key)
     }
 
     /// Whether a service is still the one that REGISTER named, in whatever state.

@@ -109,7 +109,7 @@ def tenant_items(tenant: Tenant, now: str) -> list[dict]:
         "publicKey": tenant.public_key,
         "wrappedKey": tenant.wrapped_key,
         "status": "active",
-        "serviceCount": len(tenant.services),
+        "revision": len(tenant.services),
         "createdAt": now,
         "registeredAt": now,
     }

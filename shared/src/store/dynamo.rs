@@ -60,7 +60,7 @@ struct TenantRecord {
     public_key: String,
     wrapped_key: String,
     status: TenantStatus,
-    service_count: u32,
+    revision: u32,
     created_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     registered_at: Option<Timestamp>,
@@ -96,6 +96,8 @@ struct ServiceRecord {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     first: Option<Json<Observation>>,
     created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    resumed_at: Option<Timestamp>,
 }
 
 /// A structure in one attribute, as a text. Each attribute of a map would be parsed, hashed and converted by itself at every
@@ -305,7 +307,7 @@ impl DynamoStore {
         Ok(self.transact(items).await?.map_or(WriteOutcome::Conflict, |()| WriteOutcome::Applied))
     }
 
-    /// TENANT in a registration: new, or with another count.
+    /// TENANT in a registration: new, or with its next revision.
     fn pending_tenant(
         &self,
         registration: &PendingRegistration<'_>,
@@ -314,14 +316,14 @@ impl DynamoStore {
         let tenant = registration.tenant;
         let id = tenant.id();
         let expires_at = number((now + PENDING_FOR).as_second());
-        let Some(found_count) = registration.found_count else {
+        let Some(found_revision) = registration.found_revision else {
             let record = TenantRecord {
                 cloud_id: tenant.cloud_id.clone(),
                 trigger_url: tenant.trigger_url.clone(),
                 public_key: encode(tenant.key.public.as_bytes()),
                 wrapped_key: encode(tenant.key.wrapped.as_bytes()),
                 status: TenantStatus::Pending,
-                service_count: registration.new_count,
+                revision: 1,
                 created_at: tenant.created_at,
                 registered_at: None,
                 key_made_at: None,
@@ -334,22 +336,22 @@ impl DynamoStore {
         };
         // The key is part of the condition: a tenant that was deleted and made anew in between has another one. So is the
         // status: what is accepted or suspended meanwhile must neither get nor lose an end here.
-        let mut as_read = Condition::new("serviceCount = :found AND publicKey = :key AND #s = :was")
+        let mut as_read = Condition::new("revision = :found AND publicKey = :key AND #s = :was")
             .name("#s", "status")
-            .value(":found", number(found_count.into()))
+            .value(":found", number(found_revision.into()))
             .value(":key", text(encode(tenant.key.public.as_bytes())))
             .value(":was", value(&tenant.status)?);
         let key = Self::key(tenant_pk(&id), "TENANT");
         if registration.service.activity != Activity::Pending {
             return self.condition_check(key, as_read);
         }
-        as_read = as_read.value(":count", number(registration.new_count.into()));
+        as_read = as_read.value(":next", next_revision(found_revision));
         // A tenant that is still pending lives as long as its newest attempt.
         if tenant.status == TenantStatus::Pending {
             as_read = as_read.value(":expires", expires_at);
-            return self.update_in(key, "SET serviceCount = :count, expires_at = :expires", as_read);
+            return self.update_in(key, "SET revision = :next, expires_at = :expires", as_read);
         }
-        self.update_in(key, "SET serviceCount = :count", as_read)
+        self.update_in(key, "SET revision = :next", as_read)
     }
 
     /// SERVICE in a registration: stored as pending, or accepted as it was read.
@@ -375,6 +377,7 @@ impl DynamoStore {
             activity: service.activity,
             first: service.first.clone().map(Json),
             created_at: service.created_at,
+            resumed_at: service.resumed_at,
         };
         let mut new = to_item(&record)?;
         new.extend(key);
@@ -452,6 +455,10 @@ impl DynamoStore {
     }
 }
 
+fn next_revision(found: u32) -> AttributeValue {
+    number(i64::from(found) + 1)
+}
+
 /// When a write may be made, with the names and values of its expressions.
 struct Condition {
     text: String,
@@ -506,10 +513,10 @@ impl Condition {
 impl Registrations for DynamoStore {
     async fn find(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<Registered>, StoreError> {
         let mut partition = self.partition(tenant, true, now).await?;
-        let Some((tenant, service_count)) = partition.take_tenant()? else { return Ok(None) };
+        let Some((tenant, revision)) = partition.take_tenant()? else { return Ok(None) };
         let (state, _) = partition.take_state()?;
         let (services, unreadable) = partition.into_services();
-        Ok(Some(Registered { tenant, service_count, services, unreadable, state }))
+        Ok(Some(Registered { tenant, revision, services, unreadable, state }))
     }
 
     async fn handoff_use(
@@ -608,7 +615,7 @@ impl Registrations for DynamoStore {
 
     async fn apply_change(
         &self,
-        ServiceChange { tenant_id, service_id, change, found, found_count, count_without, binding }: &ServiceChange<'_>,
+        ServiceChange { tenant_id, service_id, change, found, found_revision, binding }: &ServiceChange<'_>,
         now: Timestamp,
     ) -> Result<WriteOutcome, StoreError> {
         let used = HandoffUse {
@@ -623,21 +630,24 @@ impl Registrations for DynamoStore {
             return self.transact_as_read(writes).await;
         };
         let as_read = Condition::service_as_read(found)?;
-        let activity = match change {
+        let (activity, set) = match change {
             Change::Remove => {
                 writes.push(self.delete(key, as_read)?);
-                let as_counted = Condition::new("serviceCount = :found")
-                    .value(":found", number((*found_count).into()))
-                    .value(":without", number((*count_without).into()));
+                let same_revision = Condition::new("revision = :found")
+                    .value(":found", number((*found_revision).into()))
+                    .value(":next", next_revision(*found_revision));
                 let tenant = Self::key(tenant_pk(tenant_id), "TENANT");
-                writes.push(self.update_in(tenant, "SET serviceCount = :without", as_counted)?);
+                writes.push(self.update_in(tenant, "SET revision = :next", same_revision)?);
                 return self.transact_as_read(writes).await;
             }
-            Change::Pause => Activity::Paused,
-            Change::Resume => Activity::Active,
+            Change::Pause => (Activity::Paused, "SET activity = :activity"),
+            Change::Resume => (Activity::Active, "SET activity = :activity, resumedAt = :now"),
         };
-        let as_read = as_read.value(":activity", value(&activity)?);
-        writes.push(self.update_in(key, "SET activity = :activity", as_read)?);
+        let mut as_read = as_read.value(":activity", value(&activity)?);
+        if *change == Change::Resume {
+            as_read = as_read.value(":now", value(&now)?);
+        }
+        writes.push(self.update_in(key, set, as_read)?);
         self.transact_as_read(writes).await
     }
 }
@@ -904,7 +914,7 @@ impl Partition {
             registered_at: record.registered_at,
         };
         if tenant.id() == self.tenant {
-            Ok(Some((tenant, record.service_count)))
+            Ok(Some((tenant, record.revision)))
         } else {
             Err(StoreError::Poisoned("the tenant's id does not follow from its site and trigger".into()))
         }
@@ -993,6 +1003,7 @@ fn service(tenant: &TenantId, id: &str, item: Item) -> Result<Service, StoreErro
         activity: record.activity,
         first: record.first.map(|first| first.0),
         created_at: record.created_at,
+        resumed_at: record.resumed_at,
     };
     if service.id.as_str() == id {
         Ok(service)

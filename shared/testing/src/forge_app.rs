@@ -89,6 +89,8 @@ struct Inbox {
     deployment_keys: HashMap<String, PublicKey>,
     own_keys: Vec<(Kid, PublicKey)>,
     faults: Vec<String>,
+    /// The key and the service that each accepted hand-off is bound to, by its token.
+    handoffs: HashMap<String, (String, String)>,
 }
 
 /// One installation of the app.
@@ -260,6 +262,9 @@ async fn receive(State(inbox): State<Arc<Mutex<Inbox>>>, headers: HeaderMap, bod
                 let reply = inbox.replies.pop_front().unwrap_or(steady);
                 if matches!(reply, ACCEPTED | Reply::LoseAnswer) {
                     inbox.tenant_keys = keys;
+                    if let Some(token) = callback.body["handoff"].as_str() {
+                        inbox.handoffs.insert(token.to_owned(), use_of(&callback.body));
+                    }
                 }
                 inbox.callbacks.push(Callback { reply: reply.clone(), ..callback });
                 reply
@@ -268,6 +273,7 @@ async fn receive(State(inbox): State<Arc<Mutex<Inbox>>>, headers: HeaderMap, bod
                 inbox.not_trusted += 1;
                 Reply::Code(401, "UNAUTHORIZED")
             }
+            Err(NotVerified::HandoffUsed) => Reply::Code(403, "HANDOFF_USED"),
             Err(NotVerified::Fault(fault)) => {
                 inbox.faults.push(fault);
                 Reply::Code(401, "UNAUTHORIZED")
@@ -346,6 +352,8 @@ fn after_update(keys: Vec<TrustedKey>, signer: &str, now_s: i64) -> Vec<TrustedK
 enum NotVerified {
     /// It introduces a key, and is signed by one that the app does not trust: what a rotation may meet with.
     KeyToBeIntroduced,
+    /// Its hand-off was used for another key or another service.
+    HandoffUsed,
     /// The backend has made a mistake.
     Fault(String),
 }
@@ -414,11 +422,19 @@ fn verify(
         }
         let jwk: Jwk = serde_json::from_value(message["jwk"].clone()).map_err(|error| error.to_string())?;
         let key = PublicKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
+        if inbox.handoffs.get(token).is_some_and(|bound| *bound != use_of(&message)) {
+            return Err(NotVerified::HandoffUsed);
+        }
         inbox.register(&key);
         return Ok((Callback { kid, claims, body: message, reply: ACCEPTED }, inbox.tenant_keys.clone()));
     }
     let tenant_keys = after_update(tenant_keys, &kid, now_s);
     Ok((Callback { kid, claims, body: message, reply: ACCEPTED }, tenant_keys))
+}
+
+/// What a REGISTER uses its hand-off for.
+fn use_of(message: &Value) -> (String, String) {
+    (message["jwk"]["x"].to_string(), message["service"]["id"].to_string())
 }
 
 /// Which key a token names, and when it was made: the time of a test's app is that of its backend.

@@ -27,15 +27,9 @@ pub fn unused_handoff(now: Timestamp) -> Binding {
 /// When the tenant is not as it is stored.
 pub async fn register(store: &DynamoStore, tenant: &Tenant, service: &Service, now: Timestamp) {
     let found = store.find(&tenant.id(), now).await.expect("a readable tenant");
-    let found_count = found.map(|found| found.service_count);
-    let registration = PendingRegistration {
-        tenant,
-        found_count,
-        new_count: found_count.unwrap_or_default() + 1,
-        found: None,
-        service,
-        binding: &unused_handoff(now),
-    };
+    let found_revision = found.map(|found| found.revision);
+    let registration =
+        PendingRegistration { tenant, found_revision, found: None, service, binding: &unused_handoff(now) };
     let begun = store.begin_registration(&registration, now).await.expect("a store");
     assert_eq!(begun, WriteOutcome::Applied);
     assert_eq!(store.activate(tenant, service, &[], now).await.expect("a store"), WriteOutcome::Applied);
@@ -53,8 +47,7 @@ pub async fn change(store: &DynamoStore, tenant: &TenantId, id: &ServiceId, chan
         service_id: id,
         change,
         found: Some(service),
-        found_count: found.service_count,
-        count_without: found.service_count - 1,
+        found_revision: found.revision,
         binding: &unused_handoff(now),
     };
     assert_eq!(store.apply_change(&change, now).await.expect("a store"), WriteOutcome::Applied);

@@ -6,13 +6,15 @@ use add_service::AddService;
 use lambda_http::{Body, Response};
 use serde_json::{Value, json};
 use shared::callback::http::HttpCallbacks;
+use shared::callback::introduction::introduce;
 use shared::clock::Clock as _;
 use shared::id::ServiceId;
 use shared::key::kms::{DeploymentKey, WrappingKey};
+use shared::key::{KeyContext, MakeKey as _, TenantKey};
 use shared::service::Activity;
 use shared::store::dynamo::DynamoStore;
-use shared::store::{Checks as _, Registered, Registrations as _, WriteOutcome};
-use shared::tenant::TenantStatus;
+use shared::store::{Checks as _, Registered, Registrations as _, Rotations as _, WriteOutcome};
+use shared::tenant::{NextKey, TenantStatus};
 use shared_testing::failing::{FailingStore, Faults};
 use shared_testing::forge_app::{ACCEPTED, Reply};
 use shared_testing::stored;
@@ -194,7 +196,7 @@ async fn a_late_activation_does_not_undo_a_pause() {
     let left = found(&world).await;
     let activities: Vec<_> = left.services.iter().map(|service| service.activity).collect();
     assert!(activities.contains(&Activity::Paused), "{activities:?}");
-    assert_eq!((activities.len(), left.service_count), (2, 2));
+    assert_eq!(activities.len(), 2);
     assert_eq!(ending(&world).await, Vec::<String>::new());
 }
 
@@ -214,7 +216,7 @@ async fn what_is_removed_before_it_is_activated_stays_away() {
         let again = send(&world, &fresh).await;
         assert_eq!(outcome(&again), (401, json!("HANDOFF_USED")), "a retry brings nothing back");
         let left = found(&world).await;
-        assert_eq!((left.services.len(), left.service_count), (0, 0), "{at}");
+        assert_eq!(left.services.len(), 0, "{at}");
     }
 }
 
@@ -233,7 +235,7 @@ async fn what_is_removed_stays_away_also_when_the_count_is_the_same_again() {
     assert_eq!(outcome(&response), (401, json!("HANDOFF_USED")));
     let left = found(&world).await;
     let urls: Vec<_> = left.services.iter().map(|service| service.check.url.to_string()).collect();
-    assert_eq!((urls.len(), left.service_count), (2, 2), "{urls:?}");
+    assert_eq!(urls.len(), 2, "{urls:?}");
     assert!(!urls.contains(&world.target.url("a")), "{urls:?}");
 }
 
@@ -304,7 +306,7 @@ async fn a_service_that_is_paused_while_its_removal_is_decided_is_removed() {
     let request = changed(MANAGE_JSON, |event| event["body"] = json!(body));
     assert_eq!(Box::pin(raced(&world, &faults).handle(request)).await.status(), 200);
     let left = found(&world).await;
-    assert_eq!((left.services.len(), left.service_count), (0, 0));
+    assert_eq!(left.services.len(), 0);
 }
 
 #[tokio::test]
@@ -318,4 +320,58 @@ async fn an_activation_rests_on_the_registration_that_was_read() {
     // The same again rests on what is not there any more.
     assert_eq!(store.activate(&tenant, &services[0], &[], at(2)).await.unwrap(), WriteOutcome::Conflict);
     assert_eq!(found(&world).await.tenant.registered_at, Some(at(1)));
+}
+
+#[tokio::test]
+async fn no_registration_passes_the_limit_while_a_pending_service_ends() {
+    let world = world().await;
+    add(&world, &world.wish("a").await).await;
+    pend(&world, &world.wish("ended").await).await;
+    world.clock.advance(24 * 3600 + 1);
+    // One service is left, two are allowed, and three registrations have read that before any of them begins.
+    let mut wishes = Vec::new();
+    for path in ["x", "y", "z"] {
+        wishes.push(world.wish_of(&format!("owner-{path}"), path).await);
+    }
+    let [x, y, z] = <[Value; 3]>::try_from(wishes).unwrap();
+    let (second, third) = (Arc::clone(&world), Arc::clone(&world));
+    let innermost = Faults::before("begin_registration", async move {
+        let mut function = third.function();
+        function.limits.per_tenant = 2;
+        assert_eq!(Box::pin(function.handle(json_request(&z))).await.status(), 201);
+    });
+    let middle = Faults::before("begin_registration", async move {
+        let mut function = raced(&second, &innermost);
+        function.limits.per_tenant = 2;
+        assert_eq!(Box::pin(function.handle(json_request(&y))).await.status(), 409);
+    });
+    let mut function = raced(&world, &middle);
+    function.limits.per_tenant = 2;
+    assert_eq!(Box::pin(function.handle(json_request(&x))).await.status(), 409);
+    assert_eq!(found(&world).await.services.len(), 2);
+}
+
+#[tokio::test]
+async fn a_registration_under_a_key_that_is_replaced_meanwhile_is_accepted_once() {
+    let world = world().await;
+    add(&world, &world.wish("a").await).await;
+    let (store, now) = (world.aws.store(), world.clock.now());
+    let tenant = found(&world).await.tenant;
+    let context = KeyContext { cloud_id: world.app.cloud_id.clone(), tenant_id: world.app.tenant_id() };
+    let (public, wrapped) = world.aws.wrapping_key().make_key(&context).await.unwrap();
+    let key = TenantKey { public, wrapped, made_at: now };
+    let next = introduce(&tenant, key, &world.aws.deployment_key(), now).await.unwrap();
+    assert_eq!(store.offer(&tenant, &next).await.unwrap(), WriteOutcome::Applied);
+    let accepted = NextKey { is_accepted: true, ..next.clone() };
+    store.record_reception(&world.app.tenant_id(), &next, &accepted).await.unwrap();
+    let other = Arc::clone(&world);
+    let faults = Faults::before("activate", async move {
+        let tenant = found(&other).await.tenant;
+        assert_eq!(other.aws.store().promote(&tenant, &accepted).await.unwrap(), WriteOutcome::Applied);
+    });
+    let registers = world.app.received("REGISTER").len();
+    let response = Box::pin(raced(&world, &faults).handle(json_request(&world.wish("b").await))).await;
+    assert_eq!(response.status(), 201, "{}", text(&response));
+    assert_eq!(world.app.received("REGISTER").len(), registers + 1);
+    assert_eq!(found(&world).await.tenant.key, next.key);
 }

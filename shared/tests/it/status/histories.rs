@@ -426,6 +426,11 @@ fn a_carried_failure_ends_with_success_pause_removal_suppression_and_a_missed_ti
     let paused = Service { activity: Activity::Paused, ..service.clone() };
     let after_pause = advance(&carried, tick(3), readable(std::slice::from_ref(&paused)), &Findings::new());
     assert_eq!(at(&after_pause, &service, 4), Confirmation::Attempts, "a pause");
+    let resumed =
+        Service { resumed_at: Some(tick(2).start() + SignedDuration::from_secs(90)), ..service.clone() };
+    assert_eq!(at(&carried, &resumed, 3), Confirmation::Attempts, "a pause between two ticks");
+    let earlier = Service { resumed_at: Some(tick(1).start()), ..service.clone() };
+    assert_eq!(at(&carried, &earlier, 3), Confirmation::Carried, "a pause of before");
     let again = Service { created_at: tick(3).start(), ..service.clone() };
     assert_eq!(at(&carried, &again, 3), Confirmation::Attempts, "removed and added again");
 }
