@@ -3,7 +3,7 @@
 .PHONY: help dev watch test chaos fuzz bench bench-peers load release bench-start clean-local
 
 help:
-	@echo "make dev          the whole system on 127.0.0.1, with a stand-in for a Forge site; Ctrl-C ends it"
+	@echo "make dev          the whole system on 127.0.0.1, with an emulator of a Forge site; Ctrl-C ends it"
 	@echo "make watch        the functions, rebuilt at every save, on 127.0.0.1:8080 for a tunnel"
 	@echo "make test         everything that must pass: formats, lints, unit, wire and end-to-end tests"
 	@echo "make chaos        kills check-services 400 times (KILLS=, SEED=); nothing may be lost or told twice"

@@ -16,7 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import settings
-from forge_site import ForgeSite
+from emulator import Emulator
 from kills.backend import Backend, Targets
 from kills.plan import Figures, Plan
 from kills.world import World
@@ -31,7 +31,7 @@ def run(plan: Plan) -> Figures:
     with Processes() as processes:
         backend = Backend(processes, plan.folder)
         targets = Targets()
-        ForgeSite(processes, plan.folder, free_port(), backend.url).build()
+        Emulator(processes, plan.folder, free_port(), backend.url).build()
         worlds = [World(number, plan, processes, backend, targets, figures) for number in range(plan.worlds)]
         with ThreadPoolExecutor(len(worlds)) as executor:
             try:

@@ -8,12 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "infra" / "template.yaml"
 FORGE_APP = ROOT / "forge-app"
-FORGE_SITE = ROOT / "infra" / "local" / "forge-site"
+EMULATOR = FORGE_APP / "emulator"
 # Everything a run leaves behind; ignored by git, `make clean-local` removes it.
 STATE = ROOT / ".local"
 
 AWS_PORT = int(os.environ.get("AWS_PORT", "4566"))
-SITE_PORT = int(os.environ.get("SITE_PORT", "8900"))
+EMULATOR_PORT = int(os.environ.get("EMULATOR_PORT", "8900"))
 WATCH_PORT = int(os.environ.get("PORT", "8080"))
 
 REGION = "us-east-1"

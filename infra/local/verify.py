@@ -11,7 +11,7 @@ from pathlib import Path
 import debian
 import settings
 from aws import LocalAws
-from forge_site import ensure_packages
+from emulator import ensure_packages
 from processes import Failed, Processes, free_port
 
 FOLDER = settings.STATE / "test"
@@ -64,8 +64,7 @@ class Verification:
         debian.install(["nginx", "chromium"], lambda command, more: self.run(*command, environment=self.environment | more))
 
     def npm_packages(self) -> None:
-        for folder in (settings.FORGE_APP, settings.FORGE_SITE):
-            ensure_packages(self.processes, folder)
+        ensure_packages(self.processes)
 
     def rust_lints(self) -> None:
         self.run("cargo", "fmt", "--all", "--check")
@@ -114,7 +113,6 @@ def main() -> None:
     with Processes() as processes:
         verification = Verification(processes)
         stage, npm, pytest = verification.stage, verification.npm, verification.pytest
-        checks = ("typecheck", "lint", "test")
         passed = False
         try:
             stage("Debian packages", verification.debian_packages)
@@ -130,9 +128,8 @@ def main() -> None:
                     ("Kill tests", lambda: pytest("kills")),
                 ],
                 [
-                    ("Forge app", lambda: npm(settings.FORGE_APP, *checks, "test:node-versions")),
-                    ("Forge site stand-in", lambda: npm(settings.FORGE_SITE, *checks)),
-                    ("Page in a browser", lambda: npm(settings.FORGE_SITE, "test:page")),
+                    ("Forge app", lambda: npm(settings.FORGE_APP, "typecheck", "lint", "test", "test:node-versions")),
+                    ("Page in a browser", lambda: npm(settings.EMULATOR, "test:page")),
                     ("Load test", lambda: pytest("load")),
                     ("Journey in a browser", lambda: pytest("browser")),
                 ],

@@ -2,7 +2,7 @@
 
     BACKEND_URL=https://... FORGE_APP_PUBLIC_KEY='{"keys":[...]}' make watch
 
-Without BACKEND_URL nobody outside is expected: loopback is allowed and the stand-in for a Forge site runs as well.
+Without BACKEND_URL nobody outside is expected: loopback is allowed and the emulator of a Forge site runs as well.
 """
 
 import json
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import settings
 from aws import LocalAws
-from forge_site import ForgeSite
+from emulator import Emulator
 from processes import Failed, Processes, port_is_free
 
 FOLDER = settings.STATE / "watch"
@@ -44,7 +44,7 @@ def main() -> None:
         raise Failed('FORGE_APP_PUBLIC_KEY is not set: `npm run keygen` in the Forge app prints it, a line {"keys":[...]}')
     ports = {"PORT": port, "AWS_PORT": settings.AWS_PORT}
     if not tunnel:
-        ports["SITE_PORT"] = settings.SITE_PORT
+        ports["EMULATOR_PORT"] = settings.EMULATOR_PORT
     if taken := [f"{port} (choose another: make watch {name}=...)" for name, port in ports.items() if not port_is_free(port)]:
         raise Failed(f"port in use: {', '.join(taken)}")
 
@@ -68,12 +68,12 @@ def main() -> None:
             "AWS_LAMBDA_LOG_FORMAT": "Text",
             "AWS_LAMBDA_LOG_LEVEL": os.environ.get("AWS_LAMBDA_LOG_LEVEL", "INFO"),
         }
-        site = None
+        emulator = None
         if not tunnel:
-            site = ForgeSite(processes, FOLDER, settings.SITE_PORT, backend_url)
-            site.build()
-            environment["FORGE_APP_PUBLIC_KEY"] = site.public_keys()
-            site.start()
+            emulator = Emulator(processes, FOLDER, settings.EMULATOR_PORT, backend_url)
+            emulator.build()
+            environment["FORGE_APP_PUBLIC_KEY"] = emulator.public_keys()
+            emulator.start()
         print("==> Building the functions (the first time takes minutes)", flush=True)
         processes.run("cargo build", ["cargo", "build", "--workspace", "--bins"], environment, settings.ROOT)
         processes.start(
@@ -85,8 +85,8 @@ def main() -> None:
         )
         processes.wait_for("cargo lambda watch", f"{local_url}/register", seconds=300)
         print(f"\n    {local_url} serves the functions as {backend_url}", flush=True)
-        if site:
-            print(f"    Open {site.url}/ or {site.registration_link()}", flush=True)
+        if emulator:
+            print(f"    Open {emulator.url}/ or {emulator.registration_link()}", flush=True)
         print(f"    check-services runs every {CHECK_EVERY_MINUTES} min. Ctrl-C ends everything.\n", flush=True)
 
         period = CHECK_EVERY_MINUTES * 60

@@ -8,11 +8,11 @@ import settings
 from bench.tenants import Tenant
 from processes import Processes, free_port
 
-PROGRAM = settings.FORGE_SITE / "dist" / "installations.mjs"
+PROGRAM = settings.EMULATOR / "dist" / "installations.mjs"
 
 
 class Receivers:
-    """forge-site/src/installations.ts, running."""
+    """emulator/src/installations.ts, running."""
 
     def __init__(self, processes: Processes, folder: Path, backend_url: str, backend_key: str):
         """`backend_key`: the deployment key's public half, base64url of its 32 bytes."""

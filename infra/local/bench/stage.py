@@ -12,7 +12,7 @@ from bench.receivers import Receivers
 from bench.targets import Targets, raise_file_limit
 from bench.tenants import Tenant, make_keys, unpadded, write
 from bench.ticks import PERIOD_S, Fleet
-from forge_site import ForgeSite
+from emulator import Emulator
 from lambda_process import built_binary
 from processes import Failed, Processes, free_port
 
@@ -43,8 +43,8 @@ class Stage:
         self.names = self.aws.create_state()
         self.backend_url = f"http://127.0.0.1:{free_port()}"
         targets.start()
-        site = ForgeSite(processes, folder, free_port(), self.backend_url)
-        site.build()
+        emulator = Emulator(processes, folder, free_port(), self.backend_url)
+        emulator.build()
         public = self.aws.client("kms").get_public_key(KeyId=self.names["DEPLOYMENT_KEY_ID"])["PublicKey"]
         self.receivers = Receivers(processes, folder, self.backend_url, unpadded(public[-32:]))
 

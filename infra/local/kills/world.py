@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from forge_site import ForgeSite
+from emulator import Emulator
 from kills.backend import EVENTS, PERIOD_S, Backend, Targets
 from kills.gate import Gate, Moment
 from kills.invocation import KillableInvocation
@@ -44,8 +44,8 @@ class Service:
 class Tenant:
     """One installation of the companion app, behind a gate."""
 
-    def __init__(self, site: ForgeSite, gate: Gate):
-        self.site = site
+    def __init__(self, emulator: Emulator, gate: Gate):
+        self.emulator = emulator
         self.gate = gate
         self.id = ""
         self.services: list[Service] = []
@@ -54,7 +54,7 @@ class Tenant:
 
     def look(self) -> dict:
         """What the app has stored now. Between two looks it must store fewer transitions than the 30 that it keeps."""
-        overview = self.site.get("/log.json")
+        overview = self.emulator.get("/log.json")
         self.stored |= {(t["tick"], t["serviceId"], t["from"], t["to"]) for t in overview["transitions"]}
         return overview
 
@@ -81,15 +81,15 @@ class World:
         for index in range(plan.tenants):
             port = free_port()
             gate = Gate(port)
-            site = ForgeSite(processes, plan.folder / f"{self.table}-{index}", port, backend.url)
+            emulator = Emulator(processes, plan.folder / f"{self.table}-{index}", port, backend.url)
             origin = f"http://127.0.0.1:{gate.port}"
-            site.environment["FORGE_SITE_ORIGIN"] = origin
-            self.tenants.append(Tenant(site, gate))
-        keys = [key for tenant in self.tenants for key in json.loads(tenant.site.public_keys())["keys"]]
+            emulator.environment["EMULATOR_ORIGIN"] = origin
+            self.tenants.append(Tenant(emulator, gate))
+        keys = [key for tenant in self.tenants for key in json.loads(tenant.emulator.public_keys())["keys"]]
         self.changes = {"TABLE_NAME": self.table, "FORGE_APP_PUBLIC_KEY": json.dumps({"keys": keys})}
         for tenant in self.tenants:
-            tenant.site.start()
-            tenant.site.url = f"http://127.0.0.1:{tenant.gate.port}"
+            tenant.emulator.start()
+            tenant.emulator.url = f"http://127.0.0.1:{tenant.gate.port}"
 
     def register(self) -> None:
         """Adds every service, as a person would: a hand-off of the app, the real add-service, REGISTER into the app."""
@@ -97,8 +97,8 @@ class World:
         for index, tenant in enumerate(self.tenants):
             for number in range(self.plan.services):
                 path = f"/{self.number}/{index}/{number}"
-                tenant.site.registration_link()
-                handoff = tenant.site.get("/handoff.json")
+                tenant.emulator.registration_link()
+                handoff = tenant.emulator.get("/handoff.json")
                 wish = {"handoff": handoff["handoff"], "name": f"Service {path}", "url": f"{self.targets.url}{path}"}
                 answer = self.backend.ask("add-service", event | {"body": json.dumps(wish)}, self.changes)
                 document = json.loads(answer["body"])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import settings
 from aws import STACK, LocalAws
-from forge_site import ForgeSite
+from emulator import Emulator
 from form import fetch, read_form, readable
 from nginx import Nginx, certificate_authority
 from processes import Processes, free_port
@@ -37,8 +37,8 @@ class Stack:
         # Functions inherit this: the probe trusts the test's certificate authority, and no other.
         trust = {"SSL_CERT_FILE": str(authority)}
         self.aws = LocalAws(processes, self.folder, free_port(), keep_state=False, environment=trust)
-        self.site = ForgeSite(processes, self.folder, free_port(), self.aws.api_url)
-        self.site.build()
+        self.emulator = Emulator(processes, self.folder, free_port(), self.aws.api_url)
+        self.emulator.build()
         self.nginx.start()
         self.aws.start()
         self.outputs = self.deploy()
@@ -49,22 +49,22 @@ class Stack:
         )["StackResourceDetail"]["PhysicalResourceId"]
         self.rules = self.aws.client("events")
         self.rules.disable_rule(Name=self.schedule)
-        self.site.start()
+        self.emulator.start()
 
     def deploy(self, **changes: str) -> dict[str, str]:
         """Deploys the template, at first or over what is there. Returns the stack's outputs."""
         parameters = {
             "BackendUrl": self.aws.api_url,
-            "ForgeAppPublicKey": self.site.public_keys(),
+            "ForgeAppPublicKey": self.emulator.public_keys(),
             "CheckEveryMinutes": "1",
             "AllowLoopback": "true",
-            "ControlUrls": f"{self.site.url}/",
+            "ControlUrls": f"{self.emulator.url}/",
         }
         return self.aws.deploy(parameters | changes)
 
     def register(self, name: str, url: str) -> tuple[int, str]:
         """Adds a service as a person does. Returns the status and the text of the page that answers."""
-        link = self.site.registration_link()
+        link = self.emulator.registration_link()
         status, page = fetch(link)
         assert status == 200, readable(page)
         form = read_form(link, page)
@@ -73,8 +73,8 @@ class Stack:
 
     def change(self, name: str, change: str) -> tuple[int, str]:
         """Removes, pauses or resumes a service as its owner does. Returns the status and the text of the page that answers."""
-        (service,) = [service for service in self.site.get("/log.json")["services"] if service["name"] == name]
-        link = self.site.management_link(service["id"], change)
+        (service,) = [service for service in self.emulator.get("/log.json")["services"] if service["name"] == name]
+        link = self.emulator.management_link(service["id"], change)
         status, page = fetch(link)
         assert (status, name in readable(page)) == (200, True), readable(page)
         status, answer = read_form(link, page).submit()
@@ -99,7 +99,7 @@ class Stack:
 
     def statuses(self) -> dict[str, str]:
         """Status by name, as the companion app knows them."""
-        return {service["name"]: service["status"] for service in self.site.get("/log.json")["services"]}
+        return {service["name"]: service["status"] for service in self.emulator.get("/log.json")["services"]}
 
     def tenant(self) -> dict[str, str]:
         """The one tenant's `cloudId` and `tenantId`, as stored."""
@@ -109,7 +109,7 @@ class Stack:
 
     def callbacks(self) -> list[dict]:
         """What reached the web trigger, oldest first."""
-        return list(reversed(self.site.get("/log.json")["callbacks"]))
+        return list(reversed(self.emulator.get("/log.json")["callbacks"]))
 
     def log_lines(self, log_group: str, pattern: str = "") -> list[str]:
         """What was written into a log group, an output of the stack; all of it, or the lines that hold a text."""

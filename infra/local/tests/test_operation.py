@@ -18,7 +18,7 @@ def test_registrations_and_their_callbacks_are_counted(stack: Stack):
     accepted = {("Registrations", "accepted"): [1, 1, 1], ("Callbacks", "accepted"): [1, 1, 1]}
     assert stack.metrics("AddServiceLogGroup") == accepted
 
-    stack.site.fault("UNAUTHORIZED")
+    stack.emulator.fault("UNAUTHORIZED")
     status, answer = stack.register("Not trusted", f"{stack.nginx.http_url}/not-trusted")
     assert (status, "does not trust this backend" in answer) == (502, True), answer
     refused = {("Registrations", "failed"): [1], ("Callbacks", "refused"): [1]}
@@ -65,7 +65,7 @@ def test_a_tenant_key_is_replaced_and_no_report_is_lost(stack: Stack):
 
     def trusted() -> list:
         """The keys that the app trusts, as its receiver has stored them: public half, and its last second."""
-        stored = json.loads((stack.site.state / "kvs.json").read_text())["trust"]["json"]
+        stored = json.loads((stack.emulator.state / "kvs.json").read_text())["trust"]["json"]
         return json.loads(stored)["trust"]["keys"]
 
     old = record()["publicKey"]["S"]
@@ -108,7 +108,7 @@ def test_a_second_stage_with_its_own_domain_stands_beside_the_first(stack: Stack
     """The stage `prod` of samconfig.toml, as it is, with the four parameters that no other test sets."""
     certificate = stack.aws.client("acm").request_certificate(DomainName="health.example.com")["CertificateArn"]
     own = {"DomainName": "health.example.com", "CertificateArn": certificate, "AlarmAddress": "operator@example.com"}
-    own |= {"CreateDashboard": "false", "ForgeAppPublicKey": stack.site.public_keys()}
+    own |= {"CreateDashboard": "false", "ForgeAppPublicKey": stack.emulator.public_keys()}
     dashboards = stack.aws.client("cloudwatch").list_dashboards()["DashboardEntries"]
     assert len(dashboards) == 1 and dashboards[0]["DashboardName"] in stack.outputs["DashboardUrl"]
     services = stack.statuses()
