@@ -10,7 +10,7 @@ export default tseslint.config(
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
     rules: {
       '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
-      // Environment variables and decoded JSON are index signatures; brackets say that nobody typed them.
+      // Environment variables and decoded JSON are index signatures; brackets show that they are not typed.
       '@typescript-eslint/dot-notation': 'off',
     },
   },

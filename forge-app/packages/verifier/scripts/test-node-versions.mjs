@@ -1,4 +1,4 @@
-// Runs the verifier's tests under every Node version that it promises: npm packages bring the programs.
+// Runs the verifier's tests under every supported Node version; npm packages contain the programs.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';

@@ -1,14 +1,14 @@
 import { type Expectations, type Refusal, refuse, type TokenClaims, verifyToken } from './token.js';
 import type { WebTriggerRequest } from './request.js';
 
-/** Longest body that is read, in bytes. */
+/** Longest accepted body, in bytes. */
 export const MAX_BODY_BYTES = 1024 * 1024;
 
 /** The scope that a token must have for each action. */
 export const SCOPE_OF_ACTION = { REGISTER: 'health:register', UPDATE: 'health:update' } as const;
 export type Action = keyof typeof SCOPE_OF_ACTION;
 
-/** What every body has; the rest of the fields belong to the action. */
+/** The fields of every body; the others belong to the action. */
 export interface CallbackBody {
   readonly version: 1;
   readonly action: Action;
@@ -25,10 +25,10 @@ export interface VerifiedCallback {
 }
 
 /**
- * Verifies a callback: its token (see {@link verifyToken}), and that the body names the action of the
- * token's scope, this site and this installation.
+ * Verifies a callback: its token (see {@link verifyToken}), and that the body names the action of the token's scope, this
+ * site and this installation.
  *
- * A refusal with `signed: true` comes from the real backend; any other may come from anybody.
+ * A refusal with `signed: true` concerns a call of the real backend; any other call may come from anywhere.
  */
 export async function verifyCallback(
   request: WebTriggerRequest,

@@ -11,9 +11,8 @@ export interface Ed25519PublicJwk {
 const FIELD_PRIME = 2n ** 255n - 19n;
 
 /**
- * The y coordinates of the eight points whose order divides 8 (RFC 7748 section 6.1 and the curve's
- * cofactor): under such a "key" one signature can be valid for any message. The tests recompute this
- * list from the curve equation.
+ * The y coordinates of the eight points whose order divides 8 (RFC 7748 section 6.1 and the curve's cofactor): with such a
+ * "key" one signature can be valid for any message. The tests recompute this list from the curve equation.
  */
 const SMALL_ORDER_Y: ReadonlySet<bigint> = new Set([
   0n,
@@ -24,11 +23,9 @@ const SMALL_ORDER_Y: ReadonlySet<bigint> = new Set([
 ]);
 
 /**
- * Reads a JWK that somebody sent. Returns only the three members that make the key, so that `kid`,
- * `use`, `alg` or anything else a stranger wrote beside them is never believed.
+ * Reads an untrusted JWK. Returns only the three members of the key: `kid`, `use`, `alg` and others are ignored.
  *
- * Refused (undefined): another key type, a private key, a point not encoded canonically, and points of
- * small order.
+ * Returns undefined for another key type, a private key, a point that is not encoded canonically, and points of small order.
  */
 export function parsePublicJwk(value: unknown): Ed25519PublicJwk | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
@@ -41,7 +38,7 @@ export function parsePublicJwk(value: unknown): Ed25519PublicJwk | undefined {
   return { kty, crv, x };
 }
 
-/** The RFC 7638 thumbprint (SHA-256, base64url): the only key id that is believed. */
+/** The RFC 7638 thumbprint (SHA-256, base64url): the only trusted key id. */
 export function thumbprint(jwk: Ed25519PublicJwk): string {
   const canonical = JSON.stringify({ crv: jwk.crv, kty: jwk.kty, x: jwk.x });
   return createHash('sha256').update(canonical).digest('base64url');

@@ -1,7 +1,7 @@
 /**
  * The part of Forge's web-trigger request that verification reads.
  *
- * Forge hands headers over as name -> list of values, in whatever case the caller wrote them.
+ * Forge passes headers as name -> list of values, with the name in the caller's case.
  */
 export interface WebTriggerRequest {
   /** The body as Forge decoded it (UTF-8); absent or empty for a request without one. */
@@ -20,8 +20,7 @@ export function headerValues(request: WebTriggerRequest, name: string): string[]
 /**
  * The compact JWS of `Authorization: Bearer ...`, or undefined.
  *
- * Two Authorization values are refused rather than choosing one: which of them another component
- * looked at could differ.
+ * Rejects two Authorization values: two components could pick different ones.
  */
 export function bearerToken(request: WebTriggerRequest): string | undefined {
   const values = headerValues(request, 'authorization');

@@ -3,10 +3,10 @@ import { createHash } from 'node:crypto';
 const BASE32 = 'abcdefghijklmnopqrstuvwxyz234567';
 
 /**
- * The id of one installation of the app: 32 characters of lower-case base32 over the first 20 bytes of
- * SHA-256 of the cloud id and the web trigger's URL.
+ * The id of one installation of the app: the first 20 bytes of SHA-256 of the cloud id and the web trigger's URL, in
+ * lower-case base32.
  *
- * @param cloudId the site's UUID; lower-cased here, since it is lower case on the wire
+ * @param cloudId the site's UUID; lower-cased here, as on the wire
  * @param triggerUrl what `webTrigger.getUrl` returned, byte for byte
  */
 export function tenantId(cloudId: string, triggerUrl: string): string {
@@ -32,9 +32,8 @@ function base32(bytes: Buffer): string {
 }
 
 /**
- * The one spelling of a backend's URL that issuers and audiences are compared in: lower-case host, no
- * trailing slash. Undefined when it is not an https URL (plain http is taken on loopback, for local
- * development) or carries credentials, a query or a fragment.
+ * Normalises a backend's URL, for comparison with issuers and audiences: lower-case host, no trailing slash. Undefined for a
+ * URL that is not https (http is accepted on loopback, for local development), or has credentials, a query or a fragment.
  */
 export function normalizeBackendUrl(value: string | undefined): string | undefined {
   if (value === undefined || !URL.canParse(value)) return undefined;

@@ -10,12 +10,12 @@ import { normalizeBackendUrl } from './tenant.js';
 export const MAX_TOKEN_LIFE_S = 300;
 /** How far the two clocks may differ, in seconds. */
 export const CLOCK_SKEW_S = 60;
-/** A token with our claims is under 1 KiB; nothing longer is decoded. */
+/** Tokens with our claims are under 1 KiB; longer ones are not decoded. */
 const MAX_TOKEN_CHARS = 4096;
-/** Headers that name a key of the sender's choice or change what is signed. */
+/** Headers that name a key of the sender's choice, or change what is signed. */
 const FORBIDDEN_HEADERS = ['crit', 'b64', 'zip', 'jwk', 'jku', 'x5u', 'x5c', 'x5t', 'x5t#S256'];
 
-/** What a verified token says. All times are seconds since 1970. */
+/** The claims of a verified token. All times are seconds since 1970. */
 export interface TokenClaims {
   readonly iss: string;
   readonly aud: string;
@@ -27,7 +27,7 @@ export interface TokenClaims {
   readonly body_sha256: string;
 }
 
-/** Why a request was refused: for the app's own log, never for the answer to the caller. */
+/** Why a request was refused: for the app's own log, never for the response. */
 export type RefusalReason =
   | 'configuration'
   | 'authorization'
@@ -50,7 +50,7 @@ export type RefusalReason =
 export interface Refusal {
   readonly ok: false;
   readonly reason: RefusalReason;
-  /** True when a trusted key signed the token: what is wrong then comes from the real sender. */
+  /** True when a trusted key signed the token: the error is the real sender's. */
   readonly signed: boolean;
 }
 
@@ -61,7 +61,7 @@ export interface VerifiedToken {
   readonly kid: string;
 }
 
-/** The keys that may speak for one scope. */
+/** The keys that may sign for one scope. */
 export type TrustedKeys = readonly Ed25519PublicJwk[];
 
 export interface Expectations {
@@ -72,8 +72,8 @@ export interface Expectations {
   /** This installation's tenant id; a function is called only once the signature is valid. */
   readonly tenantId: string | ((claims: TokenClaims) => Promise<string>);
   /**
-   * The keys trusted for each scope; a scope that is not named is refused. A function is called only
-   * when everything that needs no key is right, so that it may read storage.
+   * The keys trusted for each scope; other scopes are refused. A function is called only when everything that needs no key is
+   * valid, so it may read storage.
    */
   readonly keys: Readonly<Record<string, TrustedKeys | (() => Promise<TrustedKeys>)>>;
   readonly now: Date;
@@ -106,7 +106,7 @@ export async function verifyToken(request: WebTriggerRequest, expected: Expectat
   const trusted = typeof keysForScope === 'function' ? await keysForScope() : keysForScope;
   if (trusted.length === 0) return refuse('no-key-for-scope');
   const key = trusted.find((candidate) => thumbprint(candidate) === kid);
-  // parsePublicJwk again: a key of small order must not pass, whoever put it among the trusted ones.
+  // parsePublicJwk again: a key of small order must not pass, even if it is among the trusted ones.
   if (key === undefined || parsePublicJwk(key) === undefined) return refuse('unknown-key');
   if (!(await isSignedBy(token, key))) return refuse('signature');
 

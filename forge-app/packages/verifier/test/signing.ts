@@ -1,4 +1,4 @@
-/** Makes keys, compact JWS and requests for tests, with node:crypto alone: nothing of what is tested. */
+/** Makes keys, compact JWS and requests for tests with node:crypto alone, without the code under test. */
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 
 import type { Ed25519PublicJwk, WebTriggerRequest } from '../src/index.js';
@@ -10,7 +10,7 @@ export interface SigningKey {
 }
 
 export function signingKey(): SigningKey {
-  // Encoded by the generator and read again: Node 20 can wait for itself for ever when a generated KeyObject is exported.
+  // Encoded by the generator and read again: Node 20 can deadlock when a generated KeyObject is exported.
   const made = generateKeyPairSync('ed25519', {
     privateKeyEncoding: { format: 'pem', type: 'pkcs8' },
     publicKeyEncoding: { format: 'pem', type: 'spki' },

@@ -62,7 +62,7 @@ describe('a genuine callback', () => {
   });
 });
 
-describe('refused without asking for a key', () => {
+describe('refused without reading a key', () => {
   const cases: [string, RefusalReason, WebTriggerRequest][] = [
     ['no headers', 'authorization', { body: BODY }],
     ['no authorization', 'authorization', { headers: {}, body: BODY }],
@@ -133,7 +133,7 @@ describe('refused by the keys', () => {
     expect(verdict).toEqual({ ok: false, reason: 'no-key-for-scope', signed: false });
   });
 
-  it('does not believe the kid that a trusted key carries', async () => {
+  it('ignores the kid of a trusted key', async () => {
     const mislabelled = { ...stranger.jwk, kid: tenant.kid };
     const verdict = await verifyCallback(update({ key: stranger, header: { kid: tenant.kid } }), { ...expected, keys: { 'health:update': [mislabelled] } });
     expect(verdict).toMatchObject({ ok: false, reason: 'unknown-key' });
@@ -156,7 +156,7 @@ describe('refused although a trusted key signed', () => {
     expect(await verifyCallback(refused, expected)).toEqual({ ok: false, reason, signed: true });
   });
 
-  it('asks for the own tenant id only after the signature', async () => {
+  it('computes its own tenant id only after the signature', async () => {
     let asked = 0;
     const tenantId = () => {
       asked += 1;
