@@ -1,4 +1,4 @@
-"""Builds and starts the emulator of a Forge site (forge-app/emulator, TypeScript), and asks it what it knows."""
+"""Builds and starts the emulator of a Forge site (forge-app/emulator, TypeScript), and calls its HTTP interface."""
 
 import hashlib
 import json
@@ -60,7 +60,7 @@ class Emulator:
     def registration_link(self, seconds: float = 60) -> str:
         """A link to the registration page with a fresh hand-off, valid for ten minutes.
 
-        The emulator can sign none before it has fetched the backend's public key: waits for that.
+        Waits until the emulator has fetched the backend's public key: before, it signs none.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -73,17 +73,17 @@ class Emulator:
                 time.sleep(0.2)
 
     def management_link(self, service_id: str, change: str) -> str:
-        """The link behind a button of the page: with a fresh hand-off to `change` the service."""
+        """The link behind a button of the page, with a fresh hand-off to `change` the service."""
         call = {"functionKey": "manageService", "payload": {"serviceId": service_id, "change": change}}
         with urllib.request.urlopen(f"{self.url}/platform/invoke", json.dumps(call).encode(), timeout=30) as response:
-            answer = json.load(response)
-        if not answer["ok"]:
-            raise Failed(f"the Forge app made no hand-off: {answer['problem']}")
-        return answer["url"]
+            result = json.load(response)
+        if not result["ok"]:
+            raise Failed(f"the Forge app made no hand-off: {result['problem']}")
+        return result["url"]
 
-    def fault(self, answer: str) -> None:
-        """Lets the trigger answer the next callback like this, without asking the app."""
-        body = json.dumps({"answer": answer, "times": 1}).encode()
+    def fault(self, code: str) -> None:
+        """Replaces the trigger's response to the next callback."""
+        body = json.dumps({"response": code, "times": 1}).encode()
         urllib.request.urlopen(f"{self.url}/faults", body, timeout=30).close()
 
     def get(self, path: str) -> dict:

@@ -5,7 +5,7 @@ import { signHandoff } from '../../apps/badge/src/handoff';
 import { inspect, launch, openPage, WIDTHS } from './browser';
 import { checkUntil, fault, PAGE_URL, emulatorLog, emulatorState, EMULATOR_URL, Target } from './stack';
 
-/** The whole way of a person, through the deployed functions: out of the site, through the form, and back. */
+/** A person's whole journey through the deployed functions: out of the site, through the form, and back. */
 const target = new Target();
 let browser: Browser;
 let page: Page;
@@ -28,7 +28,7 @@ afterEach(async () => {
   await page.context().close();
 });
 
-/** From the page to the registration form, as a person goes. */
+/** From the page to the registration form. */
 async function toForm(on: Page = page): Promise<void> {
   await on.goto(PAGE_URL);
   await on.getByRole('button', { name: 'Add service' }).click();
@@ -42,7 +42,7 @@ async function submit(name: string, url: string): Promise<void> {
   await page.getByRole('button', { name: 'Add service' }).click();
 }
 
-/** The same page at every width: what a submitted form led to is not asked for again. */
+/** Inspects the same page at every width, without a second submission. */
 async function inspectEverywhere(name: string): Promise<void> {
   for (const width of WIDTHS) {
     await page.setViewportSize({ width, height: 800 });
@@ -56,7 +56,7 @@ const row = (name: string) => page.getByRole('row').filter({ hasText: name });
 const registered = async (url: string) => (await emulatorLog()).services.filter((service) => service.url === url);
 
 describe('the journey', () => {
-  it('adds a service, sees it alive, and sees it go down and come back', async () => {
+  it('adds a service, and sees it ALIVE, DOWN, and ALIVE again', async () => {
     await toForm();
     await submit('Journey shop', target.url('shop'));
     await heading('Journey shop is being monitored').waitFor();
@@ -80,7 +80,7 @@ describe('the journey', () => {
     await row('Journey shop').getByText('ALIVE').waitFor();
   });
 
-  it('pauses, resumes and removes a service, and sees each after the next round', async () => {
+  it('pauses, resumes and removes a service, and sees each after the next tick', async () => {
     const url = target.url('changed');
     await toForm();
     await submit('Changed shop', url);
@@ -95,7 +95,7 @@ describe('the journey', () => {
       await page.getByRole('button', { name: `${word} service` }).click();
       await heading(done).waitFor();
       await inspectEverywhere(`journey-${word.toLowerCase()}d`);
-      // What a person does who is not sure that it worked.
+      // A reload must not repeat the change.
       await page.reload();
       await heading(done).waitFor();
       await page.getByRole('link', { name: 'Back to Jira' }).click();
@@ -117,7 +117,7 @@ describe('the journey', () => {
     expect(await registered(url)).toHaveLength(1);
   });
 
-  it('can be walked with the keyboard alone', async () => {
+  it('works with the keyboard alone', async () => {
     await page.goto(PAGE_URL);
     await page.getByRole('button', { name: 'Add service' }).waitFor();
     await tabTo('Add service');
@@ -148,7 +148,7 @@ describe('the journey', () => {
     expect(await registered(url)).toHaveLength(1);
   });
 
-  it('survives the back button and a reload of the answer', async () => {
+  it('survives the back button and a reload of the result', async () => {
     const url = target.url('again');
     await toForm();
     await submit('Patient shop', url);
@@ -162,7 +162,7 @@ describe('the journey', () => {
     expect(await registered(url)).toHaveLength(1);
   });
 
-  it('can be finished with the same form after the site refused the callback', async () => {
+  it('can be finished with the same form after the app refused the callback', async () => {
     const url = target.url('refused');
     await toForm();
     await fault('UNAUTHORIZED');
@@ -178,12 +178,12 @@ describe('the journey', () => {
   });
 
   it.each<[string, (url: string) => Promise<unknown>]>([
-    ['a reload, which sends what was typed again', () => page.reload()],
+    ['a reload, which submits the form again', () => page.reload()],
     ['the back button and the same form', async (url) => {
       await page.goBack();
       await submit('Interrupted shop', url);
     }],
-  ])('can be finished after the backend died under the submission, by %s', async (way, finish) => {
+  ])('can be finished after the backend died during the submission, by %s', async (way, finish) => {
     const url = target.url(way.replaceAll(/[^a-z]/g, ''));
     await toForm();
     await page.route('**/addedMonitorService', (route) => route.abort('connectionrefused'));
@@ -218,7 +218,7 @@ describe.each(WIDTHS)('the form at %i px', (width) => {
     await inspect(page, 'journey-form');
   });
 
-  it('says beside the field why a URL is refused, and keeps what was typed', async () => {
+  it('says beside the field why a URL is refused, and keeps the input', async () => {
     await toForm();
     await submit('Metadata', 'http://169.254.169.254/latest/meta-data');
     const field = page.getByLabel('URL to check');
@@ -232,7 +232,7 @@ describe.each(WIDTHS)('the form at %i px', (width) => {
     await inspect(page, 'journey-url-refused');
   });
 
-  it('says what to do when the hand-off is over', async () => {
+  it('says what to do when the hand-off has expired', async () => {
     await page.goto(await registrationLink(new Date(Date.now() - 1_000_000)));
     await page.getByRole('heading', { level: 1 }).waitFor();
     expect(await page.locator('main').innerText()).toMatch(/Add service/);
@@ -254,7 +254,7 @@ describe('an attacker', () => {
     }
   });
 
-  it('cannot change where the way back leads', async () => {
+  it('cannot change the return URL', async () => {
     const link = new URL(await registrationLink());
     link.searchParams.set('callbackUrl', 'https://attacker.example/');
     await page.goto(link.href);

@@ -9,7 +9,7 @@ import { signingKey } from '../../packages/verifier/test/signing';
 import { listening, EmulatorProcess } from '../test/support/emulator-process';
 import { inspect, launch, openPage, WIDTHS } from './browser';
 
-/** Every state of the app's page. The resolver's answers are given; the page, its build and the bridge are the real ones. */
+/** Every state of the app's page, with given responses of the resolver. The page, its build and the bridge are the real ones. */
 const NOW = 1_795_000_000;
 let backend: Server;
 let backendUrl: string;
@@ -32,21 +32,21 @@ afterAll(async () => {
 
 function service(index: number, fields: Partial<Service> = {}): Service {
   const check = { checkedAt: NOW - 20, responseTimeMs: 84, attempts: 1, httpStatus: 200, certificateExpiresAt: NOW + 69 * 86_400 };
-  return { id: `service${String(index)}`, name: `Service ${String(index)}`, url: `https://service-${String(index)}.example/health`, status: 'ALIVE', since: NOW - 7300, held: false, addedBy: 'p-alice', check, ...fields };
+  return { id: `service${String(index)}`, name: `Service ${String(index)}`, url: `https://service-${String(index)}.example/health`, status: 'ALIVE', since: NOW - 7300, suppressed: false, addedBy: 'p-alice', check, ...fields };
 }
 
 type Configured = Extract<PageData, { configured: true }>;
 
 function data(services: Service[], overview: Partial<Configured['overview']> = {}): Configured {
-  return { configured: true, own: services.map(({ id }) => id), now: NOW, overview: { registered: true, services, transitions: [], receivedAt: NOW - 18, nextUpdateBy: NOW + 582, periodS: 300, tick: NOW - 25, ...overview } };
+  return { configured: true, own: services.map(({ id }) => id), now: NOW, overview: { services, transitions: [], receivedAt: NOW - 18, nextUpdateBy: NOW + 582, periodS: 300, tick: NOW - 25, ...overview } };
 }
 
-/** The resolver's answers: to the page's poll, and to who the people behind the pseudonyms are. */
-async function show(page: Page, answer: PageData | 'failure', owners: Owners = {}): Promise<void> {
+/** Serves the resolver's responses: the page's data, and the accounts of the owners. */
+async function show(page: Page, response: PageData | 'failure', owners: Owners = {}): Promise<void> {
   await page.route('**/platform/invoke', (route) => {
-    if (answer === 'failure') return route.fulfill({ status: 500, body: '' });
+    if (response === 'failure') return route.fulfill({ status: 500, body: '' });
     const { functionKey } = route.request().postDataJSON() as { functionKey: string };
-    return route.fulfill({ json: functionKey === 'readOwners' ? owners : answer });
+    return route.fulfill({ json: functionKey === 'readOwners' ? owners : response });
   });
   await page.goto(`${emulator.url}/health-monitor/`);
 }
@@ -56,7 +56,7 @@ const mixed = data(
   [
     service(1, { name: 'Shop', status: 'DOWN', since: NOW - 320, check: { checkedAt: NOW - 20, attempts: 3, failure: 'timeout' } }),
     service(2, { name: 'Blog', check: { checkedAt: NOW - 20, responseTimeMs: 12, attempts: 1, httpStatus: 200, certificateExpiresAt: NOW + 5 * 86_400 } }),
-    service(3, { name: 'Search', held: true }),
+    service(3, { name: 'Search', suppressed: true }),
     service(4, { name: 'Archive', status: 'PAUSED' }),
     service(5, { name: 'New one', status: 'UNKNOWN', since: undefined, check: undefined }),
     service(6, { name: 'Crowded', unseenTicks: 2 }),
@@ -65,20 +65,20 @@ const mixed = data(
   { transitions: [down, { ...down, serviceId: 'service7', to: 'UNKNOWN', reason: 'not-checked' }, { ...down, serviceId: 'service2', to: 'UNKNOWN', reason: 'solar-flare' }, { ...down, tick: NOW - 9000, serviceId: 'gone', from: 'DOWN', to: 'ALIVE', at: NOW - 8990, reason: 'ok' }] },
 );
 
-const states: [name: string, answer: PageData | 'failure', text: string][] = [
+const states: [name: string, response: PageData | 'failure', text: string][] = [
   ['services', mixed, '7 services, 1 down, updated 18 s ago'],
-  ['empty', data([], { registered: false, receivedAt: undefined, nextUpdateBy: undefined, periodS: undefined, tick: undefined }), 'It is then checked every few minutes'],
-  ['emptied', data([], { receivedAt: undefined, nextUpdateBy: undefined }), 'It is then checked every 5 minutes'],
-  ['silent', data([service(1, { unseenTicks: 1 })], { receivedAt: NOW - 718, nextUpdateBy: NOW - 118 }), 'No report came for 11 min; one was due 1 min ago.'],
+  ['empty', data([], { receivedAt: undefined, nextUpdateBy: undefined, periodS: undefined, tick: undefined }), 'It is checked every few minutes'],
+  ['emptied', data([], { receivedAt: undefined, nextUpdateBy: undefined }), 'It is checked every 5 minutes'],
+  ['overdue', data([service(1, { unseenTicks: 1 })], { receivedAt: NOW - 718, nextUpdateBy: NOW - 118 }), 'The last report arrived 11 min ago. The next one was due 1 min ago.'],
   ['error', 'failure', 'The services could not be loaded.'],
   ['not-configured', { configured: false, unusable: ['BACKEND_URL', 'BACKEND_PUBLIC_KEY', 'HANDOFF_PRIVATE_KEY'] }, 'Backend URL not configured'],
   ['fifty', data(Array.from({ length: 50 }, (_, at) => service(at, at % 9 === 0 ? { status: 'DOWN', name: `A service with quite a long name, number ${String(at)}` } : {}))), '50 services, 6 down'],
 ];
 
 describe.each(WIDTHS)('at %i px', (width) => {
-  it.each(states)('the state "%s" is readable', async (name, answer, text) => {
+  it.each(states)('the state "%s" is readable', async (name, response, text) => {
     const page = await openPage(browser, width);
-    await show(page, answer);
+    await show(page, response);
     await page.getByText(text).waitFor();
     await inspect(page, name);
     await page.context().close();
@@ -94,10 +94,10 @@ describe.each(WIDTHS)('at %i px', (width) => {
 });
 
 describe('the page', () => {
-  it('says what it waits for while it loads', async () => {
+  it('says that it is loading', async () => {
     const page = await openPage(browser);
-    let answer = (): void => undefined;
-    const asked = new Promise<void>((resolve) => (answer = resolve));
+    let respond = (): void => undefined;
+    const asked = new Promise<void>((resolve) => (respond = resolve));
     await page.route('**/platform/invoke', async (route) => {
       await asked;
       await route.fulfill({ json: mixed });
@@ -105,23 +105,23 @@ describe('the page', () => {
     await page.goto(`${emulator.url}/health-monitor/`);
     await page.getByRole('status').getByText('Loading…').waitFor();
     await inspect(page, 'loading');
-    answer();
+    respond();
     await page.getByText('Shop').first().waitFor();
     await page.context().close();
   });
 
-  it('puts what is down first and says why', async () => {
+  it('shows services that are down first, with the reason', async () => {
     const page = await openPage(browser);
     await show(page, mixed);
     const rows = page.getByRole('table', { name: 'Services' }).getByRole('row');
     await rows.nth(1).waitFor();
-    expect(await rows.nth(1).innerText()).toMatch(/Shop[^]*DOWN[^]*5 min[^]*no answer in time/);
+    expect(await rows.nth(1).innerText()).toMatch(/Shop[^]*DOWN[^]*5 min[^]*Timed out/);
     expect(await rows.nth(4).innerText()).toMatch(/Blog[^]*ALIVE[^]*\(5 days left\)/);
     expect(await page.getByRole('listitem').allInnerTexts()).toEqual([
-      expect.stringMatching(/Shop: ALIVE → DOWN no answer in time/),
+      expect.stringMatching(/Shop: ALIVE → DOWN Timed out/),
       expect.stringMatching(/Forgotten: ALIVE → UNKNOWN Not checked three times in a row/),
       expect.stringMatching(/Blog: ALIVE → UNKNOWN solar-flare/),
-      expect.stringMatching(/A removed service: DOWN → ALIVE\s*$/),
+      expect.stringMatching(/Removed service: DOWN → ALIVE\s*$/),
     ]);
     await page.context().close();
   });
@@ -148,7 +148,7 @@ describe('the page', () => {
     await page.context().close();
   });
 
-  it('is not silent before the next report is 60 s late', async () => {
+  it('expects the next report until it is 60 s late', async () => {
     const page = await openPage(browser);
     await show(page, data([service(1)], { receivedAt: NOW - 640, nextUpdateBy: NOW - 55 }));
     await page.getByText('updated 10 min ago').waitFor();
@@ -156,7 +156,7 @@ describe('the page', () => {
     await page.context().close();
   });
 
-  it('falls silent by itself while it stays open, even when it cannot ask any more', async () => {
+  it('notices an overdue report while it stays open, even when it cannot refresh', async () => {
     const page = await openPage(browser);
     await page.clock.install();
     await show(page, data([service(1)]));
@@ -164,12 +164,12 @@ describe('the page', () => {
     await page.unroute('**/platform/invoke');
     await page.route('**/platform/invoke', (route) => route.fulfill({ status: 500, body: '' }));
     await page.clock.fastForward('15:00');
-    await page.getByText('The backend is silent.').waitFor();
+    await page.getByText('No reports from the backend.').waitFor();
     await page.getByText('This page could not be refreshed.').waitFor();
     await page.context().close();
   });
 
-  it('recovers from an error when it is asked to', async () => {
+  it('recovers from an error with "Try again"', async () => {
     const page = await openPage(browser);
     await show(page, 'failure');
     const retry = page.getByRole('button', { name: 'Try again' });
@@ -181,7 +181,7 @@ describe('the page', () => {
     await page.context().close();
   });
 
-  it('shows the names of owners as Jira tells them', async () => {
+  it('shows the names of owners from Jira', async () => {
     const page = await openPage(browser);
     await page.route('**/platform/jira', (route) =>
       route.fulfill({ json: { body: JSON.stringify({ values: [{ accountId: 'a:1', displayName: 'Alice Example' }] }), headers: {}, status: 200, statusText: 'OK' } }),
@@ -215,7 +215,7 @@ describe('the page', () => {
     await page.context().close();
   });
 
-  it('leads to the page for the change that was chosen, and says why when there is none', async () => {
+  it('opens the page for the chosen change, and shows the reason when there is none', async () => {
     const page = await openPage(browser);
     const asked: unknown[] = [];
     await page.route('**/platform/invoke', (route) => {
@@ -228,17 +228,17 @@ describe('the page', () => {
     await page.route(`${backendUrl}/**`, (route) => route.fulfill({ contentType: 'text/html', body: '<title>Remove</title>' }));
     await page.goto(`${emulator.url}/health-monitor/`);
     await page.getByRole('button', { name: 'Remove Blog' }).click();
-    await page.getByRole('alert').getByText('This service is not monitored any more.').waitFor();
+    await page.getByRole('alert').getByText('This service is no longer monitored.').waitFor();
     await inspect(page, 'change-refused');
     await page.getByRole('button', { name: 'Remove Blog' }).click();
     await page.getByRole('dialog', { name: 'You are leaving Atlassian' }).getByRole('button', { name: 'Continue' }).click();
     await page.waitForURL(`${backendUrl}/manage?*`);
-    const payload = { serviceId: 'service2', change: 'remove', callbackUrl: `${emulator.url}/health-monitor/` };
+    const payload = { serviceId: 'service2', change: 'remove', returnUrl: `${emulator.url}/health-monitor/` };
     expect(asked).toEqual([{ functionKey: 'manageService', payload }, { functionKey: 'manageService', payload }]);
     await page.context().close();
   });
 
-  it('takes script in any field for text', async () => {
+  it('shows script in any field as text', async () => {
     const script = '<img src=x onerror="document.title=`owned`">';
     const page = await openPage(browser);
     await page.route('**/platform/jira', (route) =>
@@ -252,7 +252,7 @@ describe('the page', () => {
     await page.context().close();
   });
 
-  it('asks before it leads away, and stays when told to; all with the keyboard', async () => {
+  it('asks before it leaves, and stays on Escape, with the keyboard alone', async () => {
     const page = await openPage(browser);
     const asked: string[] = [];
     await page.route(`${backendUrl}/**`, (route) => {
@@ -278,7 +278,7 @@ describe('the page', () => {
     await page.context().close();
   });
 
-  it('asks the resolver once however often the button is pressed', async () => {
+  it('calls the resolver once for a double click', async () => {
     const page = await openPage(browser);
     const calls: string[] = [];
     page.on('request', (request) => {

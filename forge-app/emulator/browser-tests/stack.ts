@@ -34,28 +34,28 @@ export function emulatorState(file: string): Record<string, string> {
   return JSON.parse(readFileSync(`${needed('EMULATOR_STATE_DIR')}/${file}`, 'utf8')) as Record<string, string>;
 }
 
-/** Decides what the web trigger answers; null ends it. */
-export async function fault(answer: string | null): Promise<void> {
-  const response = await fetch(`${EMULATOR_URL}/faults`, { method: 'POST', body: JSON.stringify({ answer }) });
-  if (!response.ok) throw new Error(`the emulator answered ${String(response.status)}`);
+/** Replaces the responses of the web trigger; null ends it. */
+export async function fault(code: string | null): Promise<void> {
+  const response = await fetch(`${EMULATOR_URL}/faults`, { method: 'POST', body: JSON.stringify({ response: code }) });
+  if (!response.ok) throw new Error(`the emulator responded ${String(response.status)}`);
 }
 
-/** Runs rounds of checks, each in a slot of its own, until the app knows what is expected. */
+/** Runs ticks until the app has stored what is expected. */
 export async function checkUntil(expected: (log: Log) => boolean): Promise<void> {
-  for (let rounds = 0; rounds < 4; rounds += 1) {
-    await runChecks();
+  for (let ticks = 0; ticks < 4; ticks += 1) {
+    await runTick();
     if (expected(await emulatorLog())) return;
   }
-  throw new Error(`after four rounds of checks the app knows ${JSON.stringify((await emulatorLog()).services)}`);
+  throw new Error(`after four ticks the app has ${JSON.stringify((await emulatorLog()).services)}`);
 }
 
-async function runChecks(): Promise<void> {
+async function runTick(): Promise<void> {
   const now = Date.now();
-  const thisSlot = now - (now % PERIOD_MS);
-  const slot = Math.max(thisSlot - PERIOD_MS, ((await emulatorLog()).tick ?? 0) * 1000 + PERIOD_MS);
-  // A slot is accepted from a minute before it begins.
-  await pause(Math.max(0, slot - Date.now() - PERIOD_MS + 1000));
-  const event = { id: crypto.randomUUID(), source: 'aws.events', 'detail-type': 'Scheduled Event', time: new Date(slot).toISOString().replace('.000', ''), resources: [], detail: {} };
+  const currentTick = now - (now % PERIOD_MS);
+  const tick = Math.max(currentTick - PERIOD_MS, ((await emulatorLog()).tick ?? 0) * 1000 + PERIOD_MS);
+  // A tick is accepted from a minute before it begins.
+  await pause(Math.max(0, tick - Date.now() - PERIOD_MS + 1000));
+  const event = { id: crypto.randomUUID(), source: 'aws.events', 'detail-type': 'Scheduled Event', time: new Date(tick).toISOString().replace('.000', ''), resources: [], detail: {} };
   const response = await fetch(`${AWS_URL}/2015-03-31/functions/${await checkServicesFunction()}/invocations`, { method: 'POST', body: JSON.stringify(event) });
   if (!response.ok || response.headers.has('x-amz-function-error')) throw new Error(`check-services failed: ${await response.text()}`);
 }
@@ -67,12 +67,12 @@ async function checkServicesFunction(): Promise<string> {
   return found.FunctionName;
 }
 
-/** A web server to watch, that can be stopped and started. */
+/** A web server to monitor, which can be stopped and started. */
 export class Target {
   private server: Server | undefined;
   private port = 0;
 
-  /** Loopback, and not the address of the API: a backend refuses to watch itself. */
+  /** Loopback, but not the address of the API: a backend does not monitor itself. */
   async start(): Promise<void> {
     this.server = createServer((_, response) => response.end('healthy\n'));
     this.server.listen(this.port, '127.0.0.2');

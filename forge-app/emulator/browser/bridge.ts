@@ -1,13 +1,13 @@
 /**
  * The platform's side of Forge's bridge, in the browser: what `@forge/bridge` calls. Forge adds a script like this one to
- * the page of every Custom UI app. Here the page is shown without a frame, under a bar that says where one is.
+ * the page of every Custom UI app. Here the page has no frame, and a navigation bar above it.
  */
 type Call = (data: Record<string, unknown>) => Promise<unknown>;
 
 const calls: Readonly<Record<string, Call>> = {
-  getContext: () => ask('context', {}),
-  invoke: (data) => ask('invoke', data),
-  fetchProduct: (data) => ask('jira', data),
+  getContext: () => callPlatform('context', {}),
+  invoke: (data) => callPlatform('invoke', data),
+  fetchProduct: (data) => callPlatform('jira', data),
   navigate: async ({ url }) => {
     const target = new URL(String(url), location.href);
     if (target.protocol !== 'https:' && target.protocol !== 'http:') throw new Error('only web addresses');
@@ -15,13 +15,13 @@ const calls: Readonly<Record<string, Call>> = {
   },
 };
 
-async function ask(what: string, data: Record<string, unknown>): Promise<unknown> {
+async function callPlatform(what: string, data: Record<string, unknown>): Promise<unknown> {
   const response = await fetch(`/platform/${what}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(data) });
-  if (!response.ok) throw new Error(`the platform answered ${String(response.status)}`);
+  if (!response.ok) throw new Error(`the platform responded ${String(response.status)}`);
   return response.json();
 }
 
-/** What Atlassian asks before a page of an app leads elsewhere. */
+/** Asks as Atlassian does before a page of an app leads elsewhere. */
 function confirmLeaving(host: string): Promise<boolean> {
   const dialog = element('dialog', { 'aria-labelledby': 'leaving-title' });
   const title = element('h2', { id: 'leaving-title' }, 'You are leaving Atlassian');

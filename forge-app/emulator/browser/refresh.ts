@@ -1,4 +1,4 @@
-/** Keeps the emulator's own page fresh without reloading it, so that readers keep their place. */
+/** Refreshes the emulator's own page without a reload, which would lose focus and scroll position. */
 const EVERY_MS = 5000;
 
 async function refresh(): Promise<void> {
@@ -10,6 +10,6 @@ async function refresh(): Promise<void> {
 }
 
 setInterval(() => {
-  // While the emulator restarts there is nothing to fetch; the next time there is.
+  // Fails while the emulator restarts; the next attempt follows.
   refresh().catch(() => undefined);
 }, EVERY_MS);

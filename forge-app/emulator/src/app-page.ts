@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import { fileURLToPath } from 'node:url';
 
-/** Where the page is; also the address that the platform tells the page. */
+/** Where the page is; `view.getContext()` names the same path. */
 export const PAGE_PATH = '/health-monitor/';
 
 const BUILD = new URL('../../apps/badge/static/page/build/', import.meta.url);
@@ -15,7 +15,7 @@ const FILES: Readonly<Record<string, { readonly from: URL; readonly type: string
   '/bridge.js': { from: new URL('bridge.js', OWN), type: 'text/javascript; charset=utf-8' },
   '/refresh.js': { from: new URL('refresh.js', OWN), type: 'text/javascript; charset=utf-8' },
 };
-/** What Atlassian's own policy for Custom UI amounts to: the app's files, and nothing from anywhere else. */
+/** As Atlassian's policy for Custom UI: the app's own files only. */
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /** @returns false when the path is none of the page's files */

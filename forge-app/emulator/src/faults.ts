@@ -1,8 +1,8 @@
-/** What the next calls of the web trigger get instead of the app: for tests of the backend's retries. */
-import { type OutputKey, STATUS_OF_OUTPUT } from '../../apps/badge/src/outputs';
+/** Replaces the next responses of the web trigger, to test the backend's retries. */
+import { type ResponseCode, STATUS_OF_CODE } from '../../apps/badge/src/responses';
 
-/** A protocol code, one of the platform's own errors, or no answer at all. */
-export type Fault = OutputKey | 'hang' | 'http404' | 'http410' | 'http424' | 'http429' | 'http500';
+/** A code of the protocol, one of the platform's own errors, or no response at all. */
+export type Fault = ResponseCode | 'hang' | 'http404' | 'http410' | 'http424' | 'http429' | 'http500';
 
 const PLATFORM_FAULTS: readonly string[] = ['hang', 'http404', 'http410', 'http424', 'http429', 'http500'];
 
@@ -12,14 +12,14 @@ export class Faults {
   retryAfterS: number | undefined;
 
   /**
-   * @param request `{answer, times?, retryAfter?}`; `answer: null` ends all faults, `times` is unlimited unless given
+   * @param request `{response, times?, retryAfter?}`; `response: null` ends all faults, `times` is unlimited by default
    * @returns false when the request is not one
    */
   set(request: unknown): boolean {
-    const { answer = null, times = Infinity, retryAfter } = (request ?? {}) as { answer?: unknown; times?: unknown; retryAfter?: unknown };
-    const known = answer === null || (typeof answer === 'string' && (Object.hasOwn(STATUS_OF_OUTPUT, answer) || PLATFORM_FAULTS.includes(answer)));
+    const { response = null, times = Infinity, retryAfter } = (request ?? {}) as { response?: unknown; times?: unknown; retryAfter?: unknown };
+    const known = response === null || (typeof response === 'string' && (Object.hasOwn(STATUS_OF_CODE, response) || PLATFORM_FAULTS.includes(response)));
     if (!known || typeof times !== 'number' || times < 0 || (retryAfter !== undefined && typeof retryAfter !== 'number')) return false;
-    this.fault = answer === null ? undefined : (answer as Fault);
+    this.fault = response === null ? undefined : (response as Fault);
     this.left = times;
     this.retryAfterS = retryAfter;
     return true;

@@ -1,6 +1,6 @@
 /**
- * Many installations of the companion app in one process, each on a site of its own: what `make bench` and `make load`
- * have every callback judged by. Deliberately absent: pages, registrations, and anything that outlives the process.
+ * Many installations of the companion app in one process, each on its own site: `make bench` and `make load` send their
+ * callbacks here. It has no pages, no registrations, and stores nothing on disk.
  *
  *     node dist/installations.mjs
  *
@@ -10,7 +10,7 @@
  * |---|---|
  * | `POST /installations` | `[{cloudId, triggerId, x}]`: each as after a REGISTER that brought the tenant key `x` |
  * | `POST /x1/<triggerId>` | that installation's web trigger |
- * | `GET /received.json` | the calls since the last such request, and what every installation has stored |
+ * | `GET /received.json` | the calls since the last such request, and the report that every installation has stored |
  */
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -20,6 +20,7 @@ import { tenantId } from 'forge-callback-verifier';
 import { CALLBACK_TRIGGER } from '../../apps/badge/src/installation';
 import { changeTrust, readReport, readTrust } from '../../apps/badge/src/store';
 import { Faults } from './faults';
+import { parseObject } from './json';
 import { type Installation, within } from './platform/installation';
 import { newPrivateJwk } from './state';
 import { readBody, serveTrigger } from './trigger';
@@ -36,10 +37,10 @@ interface Seed {
 /** One call of a web trigger. */
 interface Call {
   readonly tenantId: string;
-  /** Milliseconds since 1970 at which the request's head had arrived. */
+  /** When the request's head arrived, milliseconds since 1970. */
   readonly at: number;
   readonly tick: unknown;
-  /** The app's output. */
+  /** The app's response. */
   readonly code: string;
   readonly bytes: number;
 }
@@ -76,7 +77,7 @@ async function received(): Promise<unknown> {
     stored.push({
       tenantId,
       tick,
-      statuses: services.map(({ id, status, held, check }) => [id, status, held, check?.checkedAt]),
+      statuses: services.map(({ id, status, suppressed, check }) => [id, status, suppressed, check?.checkedAt]),
       transitions: transitions.map((t) => [t.tick, t.serviceId, t.from, t.to]),
     });
   }
@@ -89,18 +90,10 @@ async function trigger({ installation, tenantId }: Hosted, request: IncomingMess
   const at = Date.now();
   const log = {
     add: (body: string, { code }: { code: string }) => {
-      calls.push({ tenantId, at, tick: tickOf(body), code, bytes: Buffer.byteLength(body) });
+      calls.push({ tenantId, at, tick: parseObject(body)?.['tick'], code, bytes: Buffer.byteLength(body) });
     },
   };
   await within(installation, () => serveTrigger(request, response, faults, log));
-}
-
-function tickOf(body: string): unknown {
-  try {
-    return (JSON.parse(body) as Record<string, unknown> | null)?.['tick'];
-  } catch {
-    return undefined;
-  }
 }
 
 async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -1,6 +1,6 @@
-/** How the emulated platform calls the app's resolver: what the page says, and what the platform knows, apart. */
+/** Calls the app's resolver as the platform does: the page's data and the platform's are separate. */
 import { resolve } from '../../apps/badge/src/resolver';
-import { installed } from './platform/installation';
+import { installed, invocationContext } from './platform/installation';
 
 export interface Visitor {
   readonly accountId: string;
@@ -10,10 +10,5 @@ export interface Visitor {
 
 export function invokeResolver(functionKey: string, payload: Record<string, unknown>, { accountId, siteUrl }: Visitor): Promise<unknown> {
   const { cloudId } = installed();
-  const platform = {
-    installContext: `ari:cloud:jira::site/${cloudId}`,
-    installation: { contexts: [{ cloudId }] },
-    principal: { accountId },
-  };
-  return resolve({ call: { functionKey, payload }, context: { cloudId, siteUrl } }, platform);
+  return resolve({ call: { functionKey, payload }, context: { cloudId, siteUrl } }, { ...invocationContext(cloudId), principal: { accountId } });
 }

@@ -1,17 +1,18 @@
 /** The last callbacks that reached the web trigger, for the page and for tests. */
+import { parseObject } from './json';
 import type { StateFolder } from './state';
 
 export interface LoggedCallback {
   /** RFC 3339, milliseconds. */
   readonly at: string;
-  /** As the body says; a refused body may say anything. */
+  /** Unverified: a refused body may contain anything. */
   readonly action: string;
   readonly tick: string | null;
-  /** The output's code, or the fault that was switched on. */
+  /** The response code, or the fault. */
   readonly code: string;
-  /** HTTP status; 0 when the call was left hanging. */
+  /** HTTP status; 0 for a call without a response. */
   readonly status: number;
-  /** True when the answer came from a fault switch and the app never saw the call. */
+  /** Whether a fault replaced the app's response. */
   readonly fault: boolean;
   readonly transitions: unknown[];
 }
@@ -27,7 +28,7 @@ export class CallbackLog {
   }
 
   add(body: string, outcome: { code: string; status: number; fault: boolean }): void {
-    const fields = readFields(body);
+    const fields = parseObject(body) ?? {};
     const entry = {
       at: new Date().toISOString(),
       action: typeof fields['action'] === 'string' ? fields['action'].slice(0, 20) : '?',
@@ -44,14 +45,5 @@ export class CallbackLog {
   /** Newest first. */
   list(): readonly LoggedCallback[] {
     return this.entries;
-  }
-}
-
-function readFields(body: string): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(body);
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
-  } catch {
-    return {};
   }
 }

@@ -60,11 +60,11 @@ function serve(state: StateFolder): void {
       server.closeAllConnections();
     });
   }
-  void learnBackendKey(backendUrl, stopping.signal);
+  void fetchBackendKey(backendUrl, stopping.signal);
 }
 
-/** Asks the backend for its deployment key until it answers, and sets the Forge variable that pins it. */
-async function learnBackendKey(backendUrl: string, stop: AbortSignal): Promise<void> {
+/** Fetches the backend's deployment key, with retries, and sets the Forge variable that pins it. */
+async function fetchBackendKey(backendUrl: string, stop: AbortSignal): Promise<void> {
   console.log(`waiting for ${backendUrl}/.well-known/jwks.json`);
   while (!stop.aborted) {
     const jwks = await fetchText(`${backendUrl}/.well-known/jwks.json`, stop);

@@ -1,4 +1,4 @@
-/** The emulator's plain page. Everything in it came from elsewhere at some point, so everything is escaped. */
+/** The emulator's own page. Everything in it comes from outside, so everything is escaped. */
 import type { Overview } from '../../apps/badge/src/overview';
 import type { LoggedCallback } from './log';
 
@@ -6,7 +6,7 @@ export interface PageState {
   readonly overview: Overview;
   readonly callbacks: readonly LoggedCallback[];
   readonly backendUrl: string;
-  /** False until the backend's public key was fetched. */
+  /** False until the backend's public key is fetched. */
   readonly ready: boolean;
 }
 
@@ -41,12 +41,12 @@ export function renderPage({ overview, callbacks, backendUrl, ready }: PageState
 <main>
 <h1>Callbacks</h1>
 <p class="note">A development tool. It runs the companion app; the backend is <code>${escape(backendUrl)}</code>.</p>
-${ready ? '' : '<p class="refused" role="status">Waiting for the backend: its public key is not there yet.</p>'}
+${ready ? '' : '<p class="refused" role="status">Waiting for the public key of the backend.</p>'}
 <p><a class="button" href="/add-service">Add service</a></p>
 <h2>Services</h2>
-${overview.services.length === 0 ? '<p>No service yet. Press "Add service".</p>' : servicesTable(overview)}
-<h2>Answers of the web trigger</h2>
-${callbacks.length === 0 ? '<p>None so far.</p>' : callbacksTable(callbacks)}
+${overview.services.length === 0 ? '<p>No services yet.</p>' : servicesTable(overview)}
+<h2>Responses of the web trigger</h2>
+${callbacks.length === 0 ? '<p>No callbacks yet.</p>' : callbacksTable(callbacks)}
 </main>
 </body>
 </html>
@@ -55,8 +55,8 @@ ${callbacks.length === 0 ? '<p>None so far.</p>' : callbacksTable(callbacks)}
 
 function servicesTable({ services, tick }: Overview): string {
   const rows = services.map(
-    ({ name, url, status, since, check, held }) =>
-      `<tr><td>${escape(name)}</td><td class="url">${escape(url)}</td><td class="${status}">${status}${held ? ' (held)' : ''}</td>` +
+    ({ name, url, status, since, check, suppressed }) =>
+      `<tr><td>${escape(name)}</td><td class="url">${escape(url)}</td><td class="${status}">${status}${suppressed ? ' (suppressed)' : ''}</td>` +
       `<td>${instant(since)}</td><td>${instant(check?.checkedAt)}</td><td>${milliseconds(check?.responseTimeMs)}</td><td>${escape(check?.failure ?? '')}</td></tr>`,
   );
   const caption = tick === undefined ? 'No report yet' : `Last report: tick ${instant(tick)}`;
@@ -68,10 +68,10 @@ function callbacksTable(callbacks: readonly LoggedCallback[]): string {
     const accepted = status >= 200 && status < 300;
     return (
       `<tr><td>${escape(at)}</td><td>${escape(action)}</td><td>${escape(tick ?? '')}</td>` +
-      `<td class="${accepted ? 'accepted' : 'refused'}">${escape(code)}${fault ? ' (fault switch)' : ''}</td><td>${String(status)}</td><td>${String(transitions.length)}</td></tr>`
+      `<td class="${accepted ? 'accepted' : 'refused'}">${escape(code)}${fault ? ' (fault)' : ''}</td><td>${String(status)}</td><td>${String(transitions.length)}</td></tr>`
     );
   });
-  return table('Newest first, at most 100', ['Time', 'Action', 'Tick', 'Answer', 'HTTP', 'Transitions'], rows);
+  return table('Newest first, at most 100', ['Time', 'Action', 'Tick', 'Response', 'HTTP', 'Transitions'], rows);
 }
 
 function table(caption: string, heads: readonly string[], rows: readonly string[]): string {

@@ -7,6 +7,7 @@ import { readOverview } from '../../apps/badge/src/overview';
 import { PAGE_PATH, servePage } from './app-page';
 import { Faults } from './faults';
 import { invokeResolver } from './invocation';
+import { parseObject } from './json';
 import type { CallbackLog } from './log';
 import { renderPage, STYLE } from './page';
 import { installed } from './platform/installation';
@@ -28,7 +29,7 @@ export function createEmulator({ identity, log, backendUrl, origin }: EmulatorOp
   const { host } = new URL(origin);
 
   return async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    // A page elsewhere must neither reach the emulator under another name nor post to it from a browser.
+    // A page of another site must neither reach the emulator under another name nor post to it.
     if (request.headers.host !== host) return plain(response, 421, `this emulator is ${origin}/`);
     const url = new URL(request.url ?? '/', origin);
     const route = `${request.method ?? ''} ${url.pathname}`;
@@ -50,11 +51,11 @@ export function createEmulator({ identity, log, backendUrl, origin }: EmulatorOp
     if (path === '/platform/invoke') return json(response, 200, await invokeAsVisitor(data));
     if (path === '/platform/jira') return json(response, 200, jira(data));
     if (path !== '/faults') return plain(response, 404, 'no such page');
-    if (!faults.set(data)) return json(response, 400, { error: 'answer: a code of the protocol, hang, http404, http410, http424, http429, http500 or null; times: a number' });
+    if (!faults.set(data)) return json(response, 400, { error: 'response: a code of the protocol, hang, http404, http410, http424, http429, http500 or null; times: a number' });
     json(response, 200, data);
   }
 
-  /** What `view.getContext()` tells the page. */
+  /** What `view.getContext()` returns to the page. */
   function pageContext() {
     const { cloudId } = installed();
     return { accountId: identity.accountId, cloudId, siteUrl: origin, locale: 'en-US', moduleKey: 'health-monitor', extension: { type: 'jira:globalPage', location: `${origin}${PAGE_PATH}` } };
@@ -65,10 +66,10 @@ export function createEmulator({ identity, log, backendUrl, origin }: EmulatorOp
     return (await invokeResolver(String(functionKey), (payload ?? {}) as Record<string, unknown>, visitor)) ?? {};
   }
 
-  /** Jira's answer to the one question that the page asks: who are these accounts? */
+  /** Jira's response to the page's one request: the users of these accounts. */
   function jira({ restPath }: Record<string, unknown>) {
     const query = new URL(String(restPath), origin).searchParams;
-    const values = query.getAll('accountId').map((accountId) => ({ accountId, displayName: accountId === identity.accountId ? 'Local Developer' : 'Somebody Else' }));
+    const values = query.getAll('accountId').map((accountId) => ({ accountId, displayName: accountId === identity.accountId ? 'Local Developer' : 'Another User' }));
     return { body: JSON.stringify({ values }), headers: { 'content-type': 'application/json' }, status: 200, statusText: 'OK' };
   }
 
@@ -85,16 +86,7 @@ export function createEmulator({ identity, log, backendUrl, origin }: EmulatorOp
   }
 
   async function registrationLink(accountId: string): Promise<LinkResult> {
-    return (await invokeResolver('addService', { callbackUrl: `${origin}${PAGE_PATH}` }, { accountId, siteUrl: origin })) as LinkResult;
-  }
-}
-
-function parseObject(text: string | undefined): Record<string, unknown> | undefined {
-  try {
-    const value: unknown = JSON.parse(text ?? '');
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : undefined;
-  } catch {
-    return undefined;
+    return (await invokeResolver('addService', { returnUrl: `${origin}${PAGE_PATH}` }, { accountId, siteUrl: origin })) as LinkResult;
   }
 }
 

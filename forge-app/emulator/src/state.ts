@@ -1,4 +1,4 @@
-/** What the emulator keeps in its state folder, so that a restart is the same site with the same keys. */
+/** The emulator's state folder: after a restart it emulates the same site with the same keys. */
 import { createPrivateKey, generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,14 +10,14 @@ export interface Identity {
   readonly appId: string;
   /** Last segment of the web trigger's URL. */
   readonly triggerId: string;
-  /** The Atlassian account that "is logged in". */
+  /** The Atlassian account that is logged in. */
   readonly accountId: string;
 }
 
 /**
  * A new Ed25519 key as a private JWK.
  *
- * Encoded by the generator and read again: Node 20 can wait for itself for ever when a generated KeyObject is exported.
+ * Encoded by the generator and read again: Node 20 can deadlock when a generated KeyObject is exported.
  */
 export function newPrivateJwk(): Record<string, unknown> {
   const made = generateKeyPairSync('ed25519', {
@@ -36,7 +36,7 @@ export class StateFolder {
     return join(this.folder, file);
   }
 
-  /** The content of a JSON file; made and kept at the first call. */
+  /** The content of a JSON file; created at the first call. */
   json<T>(file: string, make: () => T): T {
     try {
       return JSON.parse(readFileSync(this.path(file), 'utf8')) as T;

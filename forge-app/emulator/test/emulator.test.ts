@@ -6,7 +6,7 @@ import { compactJws, sha256, signingKey } from '../../packages/verifier/test/sig
 import { tenantId } from '../../packages/verifier/src/index';
 import { listening, EmulatorProcess } from './support/emulator-process';
 
-/** The program beside a server that has a deployment key and nothing else. */
+/** The program, with a server beside it that has a deployment key and nothing else. */
 const deployment = signingKey();
 const tenant = signingKey();
 let backend: Server;
@@ -66,7 +66,7 @@ describe('the emulator', () => {
     expect(part(0)['kid']).toBe(keys[0]?.['kid']);
   });
 
-  it('hands over with the app\'s own resolver', async () => {
+  it('signs hand-offs with the app\'s own resolver', async () => {
     expect(part(1)).toMatchObject({ aud: backendUrl, purpose: 'register', callbackUrl: `${emulator.url}/health-monitor/` });
     const response = await fetch(`${emulator.url}/add-service`, { redirect: 'manual' });
     expect(response.status).toBe(302);
@@ -75,7 +75,7 @@ describe('the emulator', () => {
     expect(part(1, await getHandoff('bob'))['accountId']).not.toBe(claims('accountId'));
   });
 
-  it('runs the real web trigger and answers with its static outputs', async () => {
+  it('runs the real web trigger and sends its static outputs', async () => {
     const refused = await fetch(claims('triggerUrl'), { method: 'POST', body: '{}' });
     expect([refused.status, await refused.json()]).toEqual([401, { code: 'UNAUTHORIZED' }]);
 
@@ -108,22 +108,22 @@ describe('the emulator', () => {
     expect(await (await post('/platform/invoke', { functionKey: 'readOwners' })).json()).toEqual({ [claims('accountId')]: expect.stringMatching(/^712020:/) as string });
   });
 
-  it('answers in the app\'s place as often as it is told', async () => {
-    expect((await post('/faults', { answer: 'RETRY', times: 1, retryAfter: 7 })).status).toBe(200);
+  it('replaces the app\'s response as often as requested', async () => {
+    expect((await post('/faults', { response: 'RETRY', times: 1, retryAfter: 7 })).status).toBe(200);
     const retry = await send('UPDATE', {});
     expect([retry.status, retry.headers.get('retry-after'), await retry.json()]).toEqual([503, '7', { code: 'RETRY' }]);
     expect((await send('UPDATE', {})).status).toBe(400);
 
-    await post('/faults', { answer: 'http500', times: 1 });
+    await post('/faults', { response: 'http500', times: 1 });
     const broken = await send('UPDATE', {});
     expect([broken.status, broken.headers.get('content-type')]).toEqual([500, 'text/plain']);
     expect((await log()).callbacks.slice(0, 3)).toMatchObject([{ code: 'http500', fault: true }, { code: 'BAD_REQUEST', fault: false }, { code: 'RETRY', fault: true }]);
 
-    await post('/faults', { answer: 'hang' });
+    await post('/faults', { response: 'hang' });
     await expect(fetch(claims('triggerUrl'), { method: 'POST', body: '{}', signal: AbortSignal.timeout(300) })).rejects.toThrow();
-    expect((await post('/faults', { answer: null })).status).toBe(200);
+    expect((await post('/faults', { response: null })).status).toBe(200);
     expect((await send('UPDATE', {})).status).toBe(400);
-    expect((await post('/faults', { answer: 'TEAPOT' })).status).toBe(400);
+    expect((await post('/faults', { response: 'TEAPOT' })).status).toBe(400);
   });
 
   it('is not reachable under another name or from another site\'s page', async () => {
@@ -131,6 +131,6 @@ describe('the emulator', () => {
       httpRequest(`${emulator.url}/handoff.json`, { headers: { host: 'attacker.example' } }, (response) => resolve(response.resume().statusCode)).end();
     });
     expect(status).toBe(421);
-    expect((await post('/faults', { answer: 'hang' }, { 'sec-fetch-site': 'cross-site' })).status).toBe(403);
+    expect((await post('/faults', { response: 'hang' }, { 'sec-fetch-site': 'cross-site' })).status).toBe(403);
   });
 });

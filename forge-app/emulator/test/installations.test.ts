@@ -60,7 +60,7 @@ async function update(of: Installation, key = of.key): Promise<number> {
   return (await fetch(`${url}/x1/${of.triggerId}`, { method: 'POST', headers: { authorization: `Bearer ${token}` }, body })).status;
 }
 
-it('judges each callback by the keys of its own installation, and keeps what each accepted apart', async () => {
+it('judges each callback by the keys of its own installation, and stores each report apart', async () => {
   expect(await update(first)).toBe(202);
   expect(await update(second, first.key)).toBe(401);
   const { calls, stored } = (await (await fetch(`${url}/received.json`)).json()) as {
@@ -74,7 +74,7 @@ it('judges each callback by the keys of its own installation, and keeps what eac
   ]);
 });
 
-it('tells of every call once, and knows no other trigger', async () => {
+it('lists every call once, and has no other trigger', async () => {
   const { calls } = (await (await fetch(`${url}/received.json`)).json()) as { calls: unknown[] };
   expect(calls).toEqual([]);
   expect((await fetch(`${url}/x1/third`, { method: 'POST' })).status).toBe(404);

@@ -2,32 +2,32 @@ import { invoke, requestJira, router, view } from '@forge/bridge';
 
 import type { Change, LinkResult, Owners, PageData } from './data';
 
-/** What the page asks its resolver and the site it is shown on. */
+/** The page's calls to its resolver and to Jira. */
 
 export function readPage(): Promise<PageData> {
   return invoke<PageData>('readPage') as Promise<PageData>;
 }
 
-/** Asks for a registration link and goes there; the site asks the person whether to leave. */
+/** Opens the registration page; Atlassian first asks whether to leave the site. */
 export function addService(): Promise<LinkResult> {
-  return leave('addService', {});
+  return openBackendPage('addService', {});
 }
 
-/** The same for the page that removes, pauses or resumes a service. */
+/** Opens the page that removes, pauses or resumes a service. */
 export function manageService(serviceId: string, change: Change): Promise<LinkResult> {
-  return leave('manageService', { serviceId, change });
+  return openBackendPage('manageService', { serviceId, change });
 }
 
-async function leave(question: string, payload: object): Promise<LinkResult> {
+async function openBackendPage(functionKey: string, payload: object): Promise<LinkResult> {
   const { siteUrl, extension } = await view.getContext();
   const location: unknown = extension['location'];
-  const callbackUrl = typeof location === 'string' ? location : siteUrl;
-  const result = (await invoke<LinkResult>(question, { ...payload, callbackUrl })) as LinkResult;
+  const returnUrl = typeof location === 'string' ? location : siteUrl;
+  const result = (await invoke<LinkResult>(functionKey, { ...payload, returnUrl })) as LinkResult;
   if (result.ok) await router.navigate(result.url);
   return result;
 }
 
-/** Names by pseudonym, as the person who looks may see them; without those that the app or Jira does not know. */
+/** Names by pseudonym, as far as the app knows the account and Jira shows the visitor its name. */
 export async function readNames(): Promise<ReadonlyMap<string, string>> {
   try {
     const owners = (await invoke<Owners>('readOwners')) as Owners;

@@ -2,11 +2,11 @@ import { useCallback, useEffect, useState } from 'react';
 
 import type { PageData } from './data';
 import { addService, readNames, readPage } from './bridge';
-import { RecentChanges } from './changes';
-import { Leaving } from './leaving';
+import { HandoffButton } from './handoff-button';
+import { isOverdue } from './overdue';
 import { ServicesTable } from './services';
-import { isSilent } from './silence';
-import { duration, durationInWords } from './time';
+import { longDuration, shortDuration } from './time';
+import { RecentTransitions } from './transitions';
 
 const REFRESH_MS = 15_000;
 
@@ -18,7 +18,7 @@ const VARIABLE_HINTS = {
 
 interface Loaded {
   readonly data: PageData;
-  /** The browser's monotonic clock when the data came, in milliseconds. */
+  /** The browser's monotonic clock when the data arrived, in milliseconds. */
   readonly at: number;
 }
 
@@ -44,16 +44,16 @@ export function Page() {
     return () => clearInterval(timer);
   }, [load]);
 
-  // Who they are is asked when other people are named than before, not with each poll.
-  const named = loaded?.data.configured === true ? [...new Set(loaded.data.overview.services.map(({ addedBy }) => addedBy))].sort().join(' ') : '';
+  // Names are loaded when the owners change, not with each poll.
+  const owners = loaded?.data.configured === true ? [...new Set(loaded.data.overview.services.map(({ addedBy }) => addedBy))].sort().join(' ') : '';
   useEffect(() => {
-    if (named !== '') void readNames().then(setNames);
-  }, [named]);
+    if (owners !== '') void readNames().then(setNames);
+  }, [owners]);
 
   if (loaded === undefined) return failed ? <LoadingFailed retry={() => void load()} /> : <Loading />;
   const { data, at } = loaded;
   if (!data.configured) return <NotConfigured unusable={data.unusable} />;
-  // The server's clock, carried on by the browser's: never later than what was really received.
+  // The server's clock, advanced by the browser's.
   const now = Math.floor(data.now + Math.max(0, clock - at) / 1000);
   return <Monitor data={data} now={now} names={names} refreshFailed={failed} />;
 }
@@ -65,38 +65,38 @@ function Monitor({ data, now, names, refreshFailed }: {
   readonly refreshFailed: boolean;
 }) {
   const { overview, own } = data;
-  const silent = isSilent(overview, now);
+  const overdue = isOverdue(overview, now);
   const down = overview.services.filter(({ status }) => status === 'DOWN').length;
   return (
     <main>
       <header>
         <h1>Health Monitor</h1>
-        <Leaving go={addService}>Add service</Leaving>
+        <HandoffButton open={addService}>Add service</HandoffButton>
       </header>
-      {refreshFailed && <p className="message warning" role="status">This page could not be refreshed. What you see may be out of date; it tries again by itself.</p>}
-      {silent && overview.receivedAt !== undefined && overview.nextUpdateBy !== undefined && (
+      {refreshFailed && <p className="message warning" role="status">This page could not be refreshed. It may be out of date, and retries automatically.</p>}
+      {overdue && overview.receivedAt !== undefined && overview.nextUpdateBy !== undefined && (
         <div className="message error" role="alert">
           <p>
-            <strong>The backend is silent.</strong> No report came for {duration(now - overview.receivedAt)}; one was due {duration(now - overview.nextUpdateBy)} ago.
+            <strong>No reports from the backend.</strong> The last report arrived {shortDuration(now - overview.receivedAt)} ago. The next one was due {shortDuration(now - overview.nextUpdateBy)} ago.
           </p>
-          <p>Whether the services below are up is not known.</p>
+          <p>The current status of the services below is unknown.</p>
         </div>
       )}
       {overview.services.length === 0 ? (
-        <div className="blank">
-          <h2>No service is monitored yet</h2>
-          <p>Add the address of a health check. It is then checked {overview.periodS === undefined ? 'every few minutes' : `every ${durationInWords(overview.periodS).replace(/^1 /, '')}`}, and its status appears here.</p>
+        <div className="empty">
+          <h2>No services yet</h2>
+          <p>Add the URL of a health check. It is checked {overview.periodS === undefined ? 'every few minutes' : `every ${longDuration(overview.periodS).replace(/^1 /, '')}`}, and its status appears here.</p>
         </div>
       ) : (
         <>
           <p className="subtle">
             {overview.services.length} {overview.services.length === 1 ? 'service' : 'services'}
-            {!silent && `, ${String(down)} down`}
-            {overview.receivedAt !== undefined && `, ${silent ? 'last report' : 'updated'} ${duration(now - overview.receivedAt)} ago`}
+            {!overdue && `, ${String(down)} down`}
+            {overview.receivedAt !== undefined && `, ${overdue ? 'last report' : 'updated'} ${shortDuration(now - overview.receivedAt)} ago`}
           </p>
-          <ServicesTable overview={overview} own={own} names={names} now={now} silent={silent} />
+          <ServicesTable overview={overview} own={own} names={names} now={now} overdue={overdue} />
           <h2>Recent changes</h2>
-          <RecentChanges {...overview} />
+          <RecentTransitions {...overview} />
         </>
       )}
     </main>
@@ -117,7 +117,7 @@ function LoadingFailed({ retry }: { readonly retry: () => void }) {
     <main>
       <h1>Health Monitor</h1>
       <div className="message error" role="alert">
-        <p><strong>The services could not be loaded.</strong> The checks go on; only this page has a problem.</p>
+        <p><strong>The services could not be loaded.</strong> Checks continue; only this page is affected.</p>
         <p><button type="button" className="secondary" onClick={retry}>Try again</button></p>
       </div>
     </main>
@@ -133,10 +133,10 @@ function NotConfigured({ unusable }: { readonly unusable: readonly (keyof typeof
         <p>
           {unusable.length === 1 ? 'This Forge variable is missing or cannot be used' : 'These Forge variables are missing or cannot be used'}:{' '}
           {unusable.map((name, at) => <span key={name}>{at > 0 && ', '}<code>{name}</code></span>)}.
-          {unusable.includes('BACKEND_URL') && ' The backend URL must begin with https.'}
+          {unusable.includes('BACKEND_URL') && ' The backend URL must start with https.'}
         </p>
       </div>
-      <p>The developer of this app sets them, in the app&apos;s folder:</p>
+      <p>The developer of this app sets them in the app&apos;s folder:</p>
       <pre tabIndex={0} aria-label="Commands"><code>{[...unusable.map((name) => VARIABLE_HINTS[name]), 'forge deploy'].join('\n')}</code></pre>
     </main>
   );

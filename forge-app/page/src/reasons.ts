@@ -1,23 +1,23 @@
-const REASONS: Readonly<Record<string, string>> = {
-  dns: 'name not found',
-  connect: 'no connection',
-  tls: 'certificate or TLS problem',
-  timeout: 'no answer in time',
-  status: 'unexpected status',
-  body: 'answer broke off',
-  redirect: 'redirect not followed',
-  blocked: 'address not allowed',
+const TEXTS: Readonly<Record<string, string>> = {
+  dns: 'Host name not found',
+  connect: 'Connection failed',
+  tls: 'TLS or certificate error',
+  timeout: 'Timed out',
+  status: 'Unexpected HTTP status',
+  body: 'Response incomplete',
+  redirect: 'Redirect not followed',
+  blocked: 'Address not allowed',
   'not-checked': 'Not checked three times in a row',
 };
-/** Reasons that add nothing to the two statuses of a change. */
-const SAID_BY_STATUS: readonly string[] = ['', 'ok', 'paused', 'resumed'];
+/** Reasons that add nothing to the two statuses of a transition. */
+const IMPLIED_BY_STATUS: readonly string[] = ['', 'ok', 'paused', 'resumed'];
 
-/** A reason word of the protocol in a person's words; one of a later version as it is. */
-export function inWords(reason: string): string {
-  return Object.hasOwn(REASONS, reason) ? (REASONS[reason] ?? reason) : reason;
+/** The text for a reason of the protocol; an unknown reason, from a later version, is shown as it is. */
+export function reasonText(reason: string): string {
+  return Object.hasOwn(TEXTS, reason) ? (TEXTS[reason] ?? reason) : reason;
 }
 
-/** What to say beside a change of status, if anything. */
-export function reasonOfChange(reason: string): string | undefined {
-  return SAID_BY_STATUS.includes(reason) ? undefined : inWords(reason);
+/** The text beside a transition, if there is one. */
+export function transitionReason(reason: string): string | undefined {
+  return IMPLIED_BY_STATUS.includes(reason) ? undefined : reasonText(reason);
 }

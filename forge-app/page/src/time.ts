@@ -1,24 +1,24 @@
-/** How the page writes instants (seconds since 1970): in the browser's language and time zone. */
+/** Formats instants (seconds since 1970) in the browser's language and time zone, and durations in English. */
 
 const DAY_S = 86_400;
 
-const moment = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
-const day = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium' });
+const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
+const date = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium' });
 
-export function atMoment(seconds: number): string {
-  return moment.format(seconds * 1000);
+export function formatDateTime(seconds: number): string {
+  return dateTime.format(seconds * 1000);
 }
 
-export function onDay(seconds: number): string {
-  return day.format(seconds * 1000);
+export function formatDate(seconds: number): string {
+  return date.format(seconds * 1000);
 }
 
-export function iso(seconds: number): string {
+export function toIso(seconds: number): string {
   return new Date(seconds * 1000).toISOString();
 }
 
 /** `45 s`, `12 min`, `5 h`, `3 days`: the largest unit that fits, rounded down. */
-export function duration(seconds: number): string {
+export function shortDuration(seconds: number): string {
   const whole = Math.max(0, Math.floor(seconds));
   if (whole < 60) return `${String(whole)} s`;
   if (whole < 3600) return `${String(Math.floor(whole / 60))} min`;
@@ -26,8 +26,8 @@ export function duration(seconds: number): string {
   return `${String(Math.floor(whole / DAY_S))} days`;
 }
 
-/** `5 minutes`, `1 hour`, `3 days`: rounded down like {@link duration}, in whole words. */
-export function durationInWords(seconds: number): string {
+/** `5 minutes`, `1 hour`, `3 days`: the same in full words, at least minutes. */
+export function longDuration(seconds: number): string {
   const [value, unit] = seconds < 3600 ? [seconds / 60, 'minute'] as const : seconds < 2 * DAY_S ? [seconds / 3600, 'hour'] as const : [seconds / DAY_S, 'day'] as const;
   const whole = Math.floor(value);
   return `${String(whole)} ${unit}${whole === 1 ? '' : 's'}`;

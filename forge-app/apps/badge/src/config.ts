@@ -7,19 +7,20 @@ export interface HandoffKey extends Ed25519PublicJwk {
   readonly d: string;
 }
 
-/** What `forge variables set` must have set before the app can do anything. */
+/** What `forge variables set` configures. */
 export interface Config {
   /** Normalised: lower-case host, no trailing slash. */
   readonly backendUrl: string;
-  /** The backend's deployment keys: one, or two while they are being changed. */
+  /** The backend's deployment keys: one, or two while one follows the other. */
   readonly backendKeys: readonly Ed25519PublicJwk[];
   readonly handoffKey: HandoffKey;
 }
 
-/** The Forge variables, and what is wrong with each that cannot be used. */
+/** The Forge variables. */
 export const VARIABLES = ['BACKEND_URL', 'BACKEND_PUBLIC_KEY', 'HANDOFF_PRIVATE_KEY'] as const;
 export type Variable = (typeof VARIABLES)[number];
 
+/** Names the variables that are missing or malformed. */
 export type ConfigResult =
   | { readonly ok: true; readonly config: Config }
   | { readonly ok: false; readonly unusable: readonly Variable[] };
@@ -45,7 +46,7 @@ function parseJwks(text: string | undefined): readonly Ed25519PublicJwk[] | unde
   return parsed.length === keys.length ? parsed : undefined;
 }
 
-/** A private key whose two halves belong together; a swapped half would sign what nobody can verify. */
+/** A private key whose public half belongs to it: signatures of any other could not be verified. */
 function parseHandoffKey(text: string | undefined): HandoffKey | undefined {
   const value = parseJson(text);
   if (typeof value !== 'object' || value === null) return undefined;

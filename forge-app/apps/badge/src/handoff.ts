@@ -5,30 +5,30 @@ import { CompactSign, decodeJwt, decodeProtectedHeader, importJWK } from 'jose';
 
 import type { HandoffKey } from './config';
 
-/** How long a person has between leaving the site and submitting the registration, in seconds. */
-export const HANDOFF_LIFE_S = 600;
+/** How long a person has from leaving the site to submitting the form, in seconds. */
+export const HANDOFF_LIFETIME_S = 600;
 /** How long after its end a hand-off that was already used can still be resumed, in seconds. */
 export const HANDOFF_GRACE_S = 300;
-/** From when a hand-off is made until no REGISTER with it can be valid any more, in seconds. */
-export const HANDOFF_USABLE_S = HANDOFF_LIFE_S + HANDOFF_GRACE_S + MAX_TOKEN_LIFE_S + 2 * CLOCK_SKEW_S;
+/** After this time no REGISTER with a hand-off can be valid, in seconds since it was signed. */
+export const HANDOFF_USABLE_S = HANDOFF_LIFETIME_S + HANDOFF_GRACE_S + MAX_TOKEN_LIFE_S + 2 * CLOCK_SKEW_S;
 const HANDOFF_TYPE = 'forge-handoff+jwt';
 
-/** What the browser carries from the site to the backend, and who it is about. */
+/** The claims of a hand-off that name the person and the installation. */
 export interface HandoffSubject {
   readonly cloudId: string;
   /** A pseudonym: the backend never learns an Atlassian account id. */
   readonly accountId: string;
   readonly triggerUrl: string;
-  /** The way back; without one the backend shows no link. */
+  /** The return URL, under its name on the wire; without one the backend shows no link. */
   readonly callbackUrl?: string;
 }
 
-/** What people can do to a service of their own. */
+/** What people can do to their own services. */
 export const CHANGES = ['remove', 'pause', 'resume'] as const;
 export type Change = (typeof CHANGES)[number];
 
-/** A change to one service; name and address are for showing only. */
-export interface Management {
+/** A change to one service; the backend only displays name and URL. */
+export interface ServiceChange {
   readonly change: Change;
   readonly serviceId: string;
   readonly serviceName: string;
@@ -45,13 +45,13 @@ export interface HandoffClaims extends HandoffSubject {
   readonly exp: number;
   /** 128 random bits in hex. */
   readonly jti: string;
-  /** `register` or `manage`; what it says is compared, never assumed. */
+  /** `register` or `manage`. */
   readonly purpose: string;
 }
 
-/** Signs a hand-off that ends {@link HANDOFF_LIFE_S} seconds from now: to register a service, or to change one. */
+/** Signs a hand-off that expires in {@link HANDOFF_LIFETIME_S} seconds: to register a service, or to change one. */
 export async function signHandoff(
-  subject: HandoffSubject & Partial<Management>,
+  subject: HandoffSubject & Partial<ServiceChange>,
   parties: { readonly app: string; readonly backendUrl: string },
   key: HandoffKey,
   now: Date,
@@ -61,7 +61,7 @@ export async function signHandoff(
     iss: parties.app,
     aud: parties.backendUrl,
     iat,
-    exp: iat + HANDOFF_LIFE_S,
+    exp: iat + HANDOFF_LIFETIME_S,
     jti: randomBytes(16).toString('hex'),
     purpose: subject.change === undefined ? 'register' : 'manage',
     ...subject,
@@ -77,14 +77,13 @@ export interface HandoffExpectations {
   readonly cloudId: string;
   readonly triggerUrl: string;
   readonly key: Ed25519PublicJwk;
-  /** When the backend signed the REGISTER that carries it, in seconds. */
+  /** When the backend signed the REGISTER that carries the hand-off, seconds since 1970. */
   readonly registeredAt: number;
 }
 
 /**
- * The claims of a hand-off that this installation of this app made, for this backend, recently; undefined
- * for any other. Time is judged at the moment the backend signed, not at arrival, so that a delivery that
- * had to be repeated does not turn a good hand-off into a bad one.
+ * The claims of a recent hand-off from this installation to this backend; undefined for any other. The time that counts is
+ * when the backend signed, not the arrival: a repeated delivery must not turn a good hand-off into a bad one.
  */
 export async function verifyHandoff(token: unknown, expected: HandoffExpectations): Promise<HandoffClaims | undefined> {
   if (typeof token !== 'string' || token.length > 8192) return undefined;
@@ -97,7 +96,7 @@ export async function verifyHandoff(token: unknown, expected: HandoffExpectation
     claims.cloudId === expected.cloudId &&
     claims.triggerUrl === expected.triggerUrl;
   const timely =
-    claims.exp - claims.iat <= HANDOFF_LIFE_S &&
+    claims.exp - claims.iat <= HANDOFF_LIFETIME_S &&
     claims.iat - CLOCK_SKEW_S <= expected.registeredAt &&
     expected.registeredAt <= claims.exp + HANDOFF_GRACE_S;
   if (!matches || !timely || !/^[0-9a-f]{32}$/.test(claims.jti)) return undefined;

@@ -1,7 +1,16 @@
+import type { Config } from './config';
+
 /** The context that Forge passes to a function: the part this app reads. */
 export interface InvocationContext {
   readonly installContext?: string | undefined;
   readonly installation?: { readonly contexts?: readonly { readonly cloudId?: string | undefined }[] | undefined } | undefined;
+}
+
+/** What it takes to judge one callback. */
+export interface CallbackContext {
+  readonly config: Config;
+  readonly cloudId: string;
+  readonly now: Date;
 }
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;

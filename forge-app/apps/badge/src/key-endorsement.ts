@@ -1,27 +1,38 @@
 import { CLOCK_SKEW_S, type Ed25519PublicJwk, isSignedBy, parsePublicJwk, thumbprint } from 'forge-callback-verifier';
 import { decodeJwt, decodeProtectedHeader } from 'jose';
 
+const MAX_TOKEN_CHARS = 4096;
+
+export interface EndorsementExpectations {
+  readonly cloudId: string;
+  readonly tenantId: string;
+  /** The tenant key that the endorsed one follows. */
+  readonly currentKid: string;
+  readonly backendKeys: readonly Ed25519PublicJwk[];
+  readonly now: Date;
+}
+
+/** The key endorsement in a callback's body, unverified. Parses the body only if it has one. */
+export function endorsementIn(body: string | undefined): unknown {
+  if (body?.includes('"keyIntroduction"') !== true) return undefined;
+  try {
+    return (JSON.parse(body) as Record<string, unknown> | null)?.['keyIntroduction'];
+  } catch {
+    return undefined;
+  }
+}
+
 /**
- * The key that a key introduction brings, or undefined.
+ * Verifies a key endorsement. Returns the next tenant key, or undefined.
  *
- * An introduction is a statement of the deployment key alone: "for this tenant, `jwk` follows the key
- * `currentKid`". It proves itself, so it is read before the UPDATE that carries it is believed; that way an
- * UPDATE under the new key is understood even when every earlier delivery was lost.
+ * The deployment key signs it: "for this tenant, `jwk` follows the key `currentKid`". It is verified before the UPDATE that
+ * carries it, so an UPDATE under the next key is accepted even when every earlier delivery was lost.
  */
-export async function introducedKey(
-  token: unknown,
-  expected: {
-    readonly cloudId: string;
-    readonly tenantId: string;
-    readonly currentKid: string;
-    readonly backendKeys: readonly Ed25519PublicJwk[];
-    readonly now: Date;
-  },
-): Promise<Ed25519PublicJwk | undefined> {
-  if (typeof token !== 'string' || token.length > 4096) return undefined;
-  const statement = decode(token);
-  if (statement === undefined) return undefined;
-  const { kid, claims } = statement;
+export async function endorsedKey(token: unknown, expected: EndorsementExpectations): Promise<Ed25519PublicJwk | undefined> {
+  if (typeof token !== 'string' || token.length > MAX_TOKEN_CHARS) return undefined;
+  const decoded = decode(token);
+  if (decoded === undefined) return undefined;
+  const { kid, claims } = decoded;
   const nowS = expected.now.getTime() / 1000;
   const { aud, sub, currentKid, iat, exp } = claims;
   if (aud !== expected.cloudId || sub !== expected.tenantId || currentKid !== expected.currentKid) return undefined;

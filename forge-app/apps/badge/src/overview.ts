@@ -1,19 +1,17 @@
 import type { Service, Transition } from './service';
 import { readReport, readTrust, type RegisteredService, type Report, type Trust } from './store';
 
-/** How far before its registration the tick of a report may lie that already lists a service, in seconds. */
+/** A report may list a service that was registered up to so many seconds after the report's tick. */
 const REGISTRATION_LAG_S = 60;
-/** For how many periods a registration counts before the first report. */
+/** How many periods the first report may take after a registration. */
 const PERIODS_BEFORE_FIRST_REPORT = 2;
 
 /** What there is to show about the services of this installation. All instants are seconds since 1970. */
 export interface Overview {
-  /** False until the first registration was accepted. */
-  readonly registered: boolean;
   readonly services: readonly Service[];
   /** Newest first. */
   readonly transitions: readonly Transition[];
-  /** When the last report was received; while none lists a service, the oldest registration that waits for one. */
+  /** When the last report arrived; until one lists a service, the time of the oldest pending registration. */
   readonly receivedAt?: number | undefined;
   /** When the next report is due at the latest; absent while nothing is monitored. */
   readonly nextUpdateBy?: number | undefined;
@@ -28,19 +26,18 @@ export async function readOverview(): Promise<Overview> {
   return overviewOf(trust, report);
 }
 
-/** The last report, and what was registered since, which no report could list yet. */
+/** The last report, and the registrations since, which no report can list yet. */
 export function overviewOf(trust: Trust | undefined, stored: Report | undefined): Overview {
-  if (trust === undefined) return { registered: false, services: [], transitions: [] };
+  if (trust === undefined) return { services: [], transitions: [] };
   const report = stored?.tenantId === trust.tenantId ? stored : undefined;
   const pending = trust.registered.filter((entry) => isPending(entry, report));
   const listed = new Set(report?.services.map(({ id }) => id));
-  // A report without services is the last one until a service is added: it promises nothing.
+  // A report without services is the last one until a service is added: no next one is due.
   const running = report !== undefined && report.services.length > 0;
   const first = oldest(pending);
   return {
-    registered: true,
     services: [
-      ...(report?.services ?? []).map((service) => ({ ...service, addedBy: addedSince(pending, service) })),
+      ...(report?.services ?? []).map((service) => ({ ...service, addedBy: latestOwner(pending, service) })),
       ...pending.map(({ service }) => service).filter(({ id }) => !listed.has(id)),
     ],
     transitions: report?.transitions ?? [],
@@ -51,22 +48,27 @@ export function overviewOf(trust: Trust | undefined, stored: Report | undefined)
   };
 }
 
-/** Whether a registration is too young for the last report to decide on: to list the service, or to say that it is gone. */
+/** Whether a registration is newer than what the last report can know: its service is neither listed nor gone yet. */
 export function isPending({ registeredAt }: RegisteredService, report: Report | undefined): boolean {
   return registeredAt + REGISTRATION_LAG_S > (report?.tick ?? 0);
 }
 
-/** Pseudonyms of those whose services are shown. */
+/** Pseudonyms of the owners whose services are shown. */
 export function ownersShown({ services }: Overview): ReadonlySet<string> {
   return new Set(services.map(({ addedBy }) => addedBy));
 }
 
-/** A service that was removed and added again since the report is of who added it last. */
-function addedSince(pending: readonly RegisteredService[], { id, addedBy }: Service): string {
+/** Pseudonyms that are in one of two sets and not in the other. */
+export function changedOwners(left: ReadonlySet<string>, right: ReadonlySet<string>): string[] {
+  return [...[...left].filter((owner) => !right.has(owner)), ...[...right].filter((owner) => !left.has(owner))];
+}
+
+/** A service that was removed and added again since the report belongs to the person who added it last. */
+function latestOwner(pending: readonly RegisteredService[], { id, addedBy }: Service): string {
   return pending.find(({ service }) => service.id === id)?.service.addedBy ?? addedBy;
 }
 
-/** A registration proves that a person came by, not that anything is checked: none makes what was reported before look newer. */
+/** The oldest one decides when a report is due: a later registration must not make an old report look newer. */
 function oldest(registered: readonly RegisteredService[]): RegisteredService | undefined {
   return registered.reduce<RegisteredService | undefined>((first, entry) => (first === undefined || entry.registeredAt < first.registeredAt ? entry : first), undefined);
 }

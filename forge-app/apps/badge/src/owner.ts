@@ -5,43 +5,42 @@ import { createSecret, readSecret, readValue, replaceValue } from './kvs';
 import { ownersShown, readOverview } from './overview';
 
 /**
- * Who added a service, without telling the backend.
+ * The owners of services. The backend knows pseudonyms only.
  *
- * Atlassian account ids are personal data, and an app that never calls out could not ask the backend to erase
- * them. So the backend gets a pseudonym: an HMAC of the account id under a secret of this installation, which is
- * stable (the backend limits services per owner) and means nothing elsewhere.
+ * Atlassian account ids are personal data, and an app that never calls out could not ask the backend to erase them. A
+ * pseudonym is an HMAC of the account id under a secret of this installation: stable, since the backend limits services per
+ * owner, and meaningless elsewhere.
  *
- * The way back is `owner:<pseudonym>`, and it ends:
+ * `owner:<pseudonym>` maps a pseudonym to its account:
  *
- * 1. "Add service" writes it for as long as the hand-off may be used ({@link LINK_OPEN_S}), or prolongs it.
- * 2. A REGISTER or a report that names the pseudonym first keeps it, without an end.
- * 3. The report that names it no longer ends it after {@link LINK_OPEN_S}: the person may have a link open since before.
+ * 1. "Add service" writes it for {@link LINK_LIFETIME_S}, as long as its link can lead to a registration, or prolongs it.
+ * 2. A REGISTER or a report that names the pseudonym keeps it without an end.
+ * 3. The first report that no longer names it ends it after {@link LINK_LIFETIME_S}: the person may still have a link open.
  *    A registration with that link is step 2 again.
  *
- * Only a change of who is named writes: reports that name the same people cost nothing here. What is past its end counts as
- * absent at once; the store may return it for 48 hours more. Two callbacks can disagree about who is named, since each sees
- * what was stored when it looked. So who has written looks again, until what was written is what is stored
- * ({@link settleOwners}).
+ * Reports that name the same owners write nothing here. A mapping past its end counts as absent at once; the store may
+ * return it for 48 hours more. Concurrent callbacks can disagree about the owners, because each reads at another moment. So
+ * a callback that has written reads again, until what it wrote agrees with what is stored ({@link reconcileOwners}).
  */
 type StoredOwner = [accountId: string, until: number | null];
 
-/** How long a link to register may still lead to a REGISTER, with a minute for an invocation that is under way, in seconds. */
-export const LINK_OPEN_S = HANDOFF_USABLE_S + 60;
-/** How often who is named may change while one invocation looks. */
-const MAX_ROUNDS = 10;
+/** How long a link can lead to a REGISTER, with a minute for an invocation under way, in seconds. */
+export const LINK_LIFETIME_S = HANDOFF_USABLE_S + 60;
+/** How often the owners may change during one invocation. */
+const MAX_ATTEMPTS = 10;
 
-/** The pseudonym of an account: the same each time, without any trace in the store. */
+/** The pseudonym of an account. Writes nothing about the account. */
 export async function pseudonymOf(accountId: string): Promise<string> {
   return createHmac('sha256', await ownerSecret()).update(accountId).digest('base64url').slice(0, 32);
 }
 
-/** The pseudonym of who gets a link to register now, with the way back for as long as the link may be used. */
-export async function rememberRequester(accountId: string, now: Date): Promise<string> {
+/** The pseudonym of a person who gets a registration link now; maps it to the account while the link can be used. */
+export async function recordRequester(accountId: string, now: Date): Promise<string> {
   const pseudonym = await pseudonymOf(accountId);
   const known = await readValue<StoredOwner>(keyOf(pseudonym));
   if (known?.[1] === null) return pseudonym;
   await writeEnd(pseudonym, accountId, now);
-  await settleOwners([pseudonym], now);
+  await reconcileOwners([pseudonym], now);
   return pseudonym;
 }
 
@@ -52,24 +51,24 @@ export async function accountsOf(pseudonyms: Iterable<string>, now: Date): Promi
 }
 
 /**
- * Keeps the way back for those of `pseudonyms` whose services are shown, and ends it for the others.
+ * Keeps the mappings of those `pseudonyms` whose services are shown, and ends the others.
  *
- * @throws Error when who is named changes again and again: the same callback is to be sent once more
+ * @throws Error when the owners change again and again: the callback gets RETRY
  */
-export async function settleOwners(pseudonyms: Iterable<string>, now: Date): Promise<void> {
+export async function reconcileOwners(pseudonyms: Iterable<string>, now: Date): Promise<void> {
   let open = [...new Set(pseudonyms)];
-  for (let round = 0; open.length > 0; round += 1) {
-    if (round === MAX_ROUNDS) throw new Error('who is named does not settle');
-    const named = ownersShown(await readOverview());
-    await writeOwners(open, named, now);
-    const since = ownersShown(await readOverview());
-    open = open.filter((pseudonym) => named.has(pseudonym) !== since.has(pseudonym));
+  for (let attempt = 0; open.length > 0; attempt += 1) {
+    if (attempt === MAX_ATTEMPTS) throw new Error('the owners keep changing');
+    const shown = ownersShown(await readOverview());
+    await writeOwners(open, shown, now);
+    const shownNow = ownersShown(await readOverview());
+    open = open.filter((pseudonym) => shown.has(pseudonym) !== shownNow.has(pseudonym));
   }
 }
 
-/** One step of {@link settleOwners}, for what is about to be stored. */
-export async function writeOwners(pseudonyms: Iterable<string>, named: ReadonlySet<string>, now: Date): Promise<void> {
-  await Promise.all([...pseudonyms].map((pseudonym) => (named.has(pseudonym) ? keep(pseudonym, now) : end(pseudonym, now))));
+/** Keeps or ends each mapping, for a report that is about to be stored. */
+export async function writeOwners(pseudonyms: Iterable<string>, shown: ReadonlySet<string>, now: Date): Promise<void> {
+  await Promise.all([...pseudonyms].map((pseudonym) => (shown.has(pseudonym) ? keep(pseudonym, now) : end(pseudonym, now))));
 }
 
 async function keep(pseudonym: string, now: Date): Promise<void> {
@@ -78,14 +77,14 @@ async function keep(pseudonym: string, now: Date): Promise<void> {
   await replaceValue<StoredOwner>(keyOf(pseudonym), [owner[0], null]);
 }
 
-/** What has an end keeps it: it was made for a link, which may be younger than what was reported. */
+/** A mapping that has an end keeps it: its link may be newer than the report. */
 async function end(pseudonym: string, now: Date): Promise<void> {
   const owner = await readOwner(pseudonym, now);
   if (owner?.[1] === null) await writeEnd(pseudonym, owner[0], now);
 }
 
 async function writeEnd(pseudonym: string, accountId: string, now: Date): Promise<void> {
-  await replaceValue<StoredOwner>(keyOf(pseudonym), [accountId, Math.floor(now.getTime() / 1000) + LINK_OPEN_S], LINK_OPEN_S);
+  await replaceValue<StoredOwner>(keyOf(pseudonym), [accountId, Math.floor(now.getTime() / 1000) + LINK_LIFETIME_S], LINK_LIFETIME_S);
 }
 
 async function readOwner(pseudonym: string, now: Date): Promise<StoredOwner | undefined> {
@@ -99,7 +98,7 @@ function keyOf(pseudonym: string): string {
   return `owner:${pseudonym}`;
 }
 
-/** The installation's secret, made at its first use; of several makers at once the first wins. */
+/** The installation's secret, created at its first use; of concurrent callers the first wins. */
 export async function ownerSecret(): Promise<string> {
   const known = await readSecret('owner-secret');
   if (known !== undefined) return known;

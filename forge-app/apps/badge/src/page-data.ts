@@ -1,4 +1,4 @@
-/** What the page and the resolver say to each other: plain JSON, no code. */
+/** The JSON that the resolver returns to the page. Types alone. */
 import type { Variable } from './config';
 import type { Overview } from './overview';
 
@@ -11,15 +11,16 @@ export type PageData =
   | {
       readonly configured: true;
       readonly overview: Overview;
-      /** Ids of the services that the person who looks has added, and may change. */
+      /** Ids of the visitor's own services, which they may change. */
       readonly own: readonly string[];
-      /** The server's clock, seconds since 1970: a wrong clock in the browser must not make a backend silent. */
+      /** The server's clock, seconds since 1970: a wrong clock in the browser must not make a report overdue. */
       readonly now: number;
     };
 
-/** Account ids by pseudonym, of those whose services are shown; who is not in it is not known any more. */
+/** Account ids by pseudonym, of the owners that are still known. */
 export type Owners = Readonly<Record<string, string>>;
 
-export type LinkResult =
-  | { readonly ok: true; readonly url: string }
-  | { readonly ok: false; readonly problem: 'not-configured' | 'no-account' | 'no-site' | 'no-service' | 'not-yours' };
+export type LinkProblem = 'not-configured' | 'no-account' | 'no-site' | 'no-service' | 'not-yours';
+
+/** The URL of a page of the backend, with a hand-off. */
+export type LinkResult = { readonly ok: true; readonly url: string } | { readonly ok: false; readonly problem: LinkProblem };

@@ -7,7 +7,7 @@ import { ownersShown, readOverview } from './overview';
 import { accountsOf, pseudonymOf } from './owner';
 import type { LinkResult, Owners, PageData } from './page-data';
 
-/** A resolver's context. The platform sets `accountId` and the installation; the rest may come from the page. */
+/** The platform sets `accountId` and the installation; the rest may come from the page. */
 interface ResolverContext extends InvocationContext {
   readonly cloudId?: string | undefined;
   readonly accountId?: string | undefined;
@@ -26,7 +26,7 @@ resolver.define('readOwners', (): Promise<Owners> => readOwners(new Date()));
 resolver.define('addService', (request: ResolverRequest): Promise<LinkResult> => addService(request, new Date()));
 resolver.define('manageService', (request: ResolverRequest): Promise<LinkResult> => manageService(request, new Date()));
 
-/** Everything that the page asks goes through here. */
+/** The entry point of every call of the page. */
 export const resolve = resolver.getDefinitions();
 
 async function readPage({ accountId }: ResolverContext, now: Date): Promise<PageData> {
@@ -42,20 +42,20 @@ async function readPage({ accountId }: ResolverContext, now: Date): Promise<Page
   };
 }
 
-/** Asked when other people are named than before, not with each poll. */
+/** The page calls it when the owners change, not with each poll. */
 async function readOwners(now: Date): Promise<Owners> {
   return accountsOf(ownersShown(await readOverview()), now);
 }
 
-function addService({ payload, context }: ResolverRequest, now: Date): Promise<LinkResult> {
+async function addService({ payload, context }: ResolverRequest, now: Date): Promise<LinkResult> {
   const read = readConfig(process.env);
-  if (!read.ok) return Promise.resolve({ ok: false, problem: 'not-configured' });
-  return registrationLink(read.config, requesterOf(context), payload['callbackUrl'], now);
+  if (!read.ok) return { ok: false, problem: 'not-configured' };
+  return registrationLink(read.config, requesterOf(context), payload['returnUrl'], now);
 }
 
-function manageService({ payload, context }: ResolverRequest, now: Date): Promise<LinkResult> {
+async function manageService({ payload, context }: ResolverRequest, now: Date): Promise<LinkResult> {
   const read = readConfig(process.env);
-  if (!read.ok) return Promise.resolve({ ok: false, problem: 'not-configured' });
+  if (!read.ok) return { ok: false, problem: 'not-configured' };
   return managementLink(read.config, requesterOf(context), payload, now);
 }
 

@@ -1,4 +1,4 @@
-/** What the app knows of a service, its checks and its changes, as the callbacks tell it. */
+/** Services, checks and transitions, and how they are parsed from the body of a callback. */
 
 export const STATUSES = ['ALIVE', 'DOWN', 'PAUSED', 'UNKNOWN'] as const;
 export type Status = (typeof STATUSES)[number];
@@ -21,11 +21,11 @@ export interface Service {
   readonly status: Status;
   readonly since?: number | undefined;
   readonly check?: Check | undefined;
-  /** A failure is suppressed, because the backend's own network fails; `status` is the one before. */
-  readonly held: boolean;
-  /** The pseudonym of who added it, see owner.ts. */
+  /** The check failed while the backend's own network failed; `status` is the one before. `held` on the wire. */
+  readonly suppressed: boolean;
+  /** The pseudonym of its owner, see owner.ts. */
   readonly addedBy: string;
-  /** So many ticks in a row brought no verdict; absent when the last one did. */
+  /** How many ticks in a row did not check the service; absent when the last one did. */
   readonly unseenTicks?: number | undefined;
 }
 
@@ -38,21 +38,20 @@ export interface Transition {
   readonly reason: string;
 }
 
-/** The body of an UPDATE, beyond what every callback has. */
+/** The body of an UPDATE, without the fields that every callback has. */
 export interface Update {
   /** Seconds since 1970. */
   readonly tick: number;
-  /** Seconds since 1970 when the next one is due at the latest. */
+  /** When the next report is due at the latest, seconds since 1970. */
   readonly nextUpdateBy: number;
   /** The time from one tick to the next, in seconds. */
   readonly periodS: number;
   readonly services: readonly Service[];
   readonly transitions: readonly Transition[];
-  readonly transitionsDropped: number;
 }
 
-/** A field that is not what the protocol says; its name is for the app's log. */
-export class MalformedField extends Error {
+/** A field that breaks the protocol; its name is for the app's log. */
+export class MalformedFieldError extends Error {
   constructor(readonly field: string) {
     super(`malformed field: ${field}`);
   }
@@ -60,35 +59,34 @@ export class MalformedField extends Error {
 
 type Fields = Readonly<Record<string, unknown>>;
 
-/** The backend's bounds as well: testdata/limits.json, which tests of both sides read. */
+/** The backend has the same bounds: tests of both sides read testdata/limits.json. */
 export const SERVICES_PER_TENANT = 50;
 export const TRANSITIONS_PER_REPORT = 100;
-/** Whatever a report promises: what is shown counts for no longer than this after its tick, in seconds. */
-const MAX_QUIET_S = 86_400;
+/** How long after its tick a report may name the next one at most, in seconds. */
+const MAX_REPORT_GAP_S = 86_400;
 
-/** @throws MalformedField */
+/** @throws MalformedFieldError */
 export function parseUpdate(body: Fields): Update {
   const tick = instant(body, 'tick');
   const nextUpdateBy = instant(body, 'nextUpdateBy');
-  if (nextUpdateBy <= tick || nextUpdateBy > tick + MAX_QUIET_S) throw new MalformedField('nextUpdateBy');
+  if (nextUpdateBy <= tick || nextUpdateBy > tick + MAX_REPORT_GAP_S) throw new MalformedFieldError('nextUpdateBy');
   return {
     tick,
     nextUpdateBy,
     periodS: parsePeriod(body),
     services: list(body, 'services', SERVICES_PER_TENANT).map(parseService),
     transitions: list(body, 'transitions', TRANSITIONS_PER_REPORT).map(parseTransition),
-    transitionsDropped: optional(body, 'transitionsDropped', count) ?? 0,
   };
 }
 
-/** The period that UPDATE and REGISTER carry. @throws MalformedField */
+/** The period that UPDATE and REGISTER carry. @throws MalformedFieldError */
 export function parsePeriod(body: Fields): number {
   const periodS = count(body, 'periodS');
-  if (periodS < 60 || periodS > 3600) throw new MalformedField('periodS');
+  if (periodS < 60 || periodS > 3600) throw new MalformedFieldError('periodS');
   return periodS;
 }
 
-/** @throws MalformedField */
+/** @throws MalformedFieldError */
 export function parseService(value: unknown): Service {
   const fields = object(value, 'service');
   return {
@@ -98,7 +96,7 @@ export function parseService(value: unknown): Service {
     status: status(fields, 'status'),
     since: optional(fields, 'since', instant),
     check: optional(fields, 'check', parseCheck),
-    held: fields['held'] === true,
+    suppressed: fields['held'] === true,
     addedBy: matching(fields, 'addedBy', /^[A-Za-z0-9:._-]{1,128}$/),
     unseenTicks: optional(fields, 'unseenTicks', positive),
   };
@@ -133,25 +131,25 @@ function optional<T>(fields: Fields, name: string, read: (fields: Fields, name: 
 }
 
 function object(value: unknown, name: string): Fields {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new MalformedField(name);
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new MalformedFieldError(name);
   return value as Fields;
 }
 
 function list(fields: Fields, name: string, max: number): unknown[] {
   const value = fields[name];
-  if (!Array.isArray(value) || value.length > max) throw new MalformedField(name);
+  if (!Array.isArray(value) || value.length > max) throw new MalformedFieldError(name);
   return value;
 }
 
 function text(fields: Fields, name: string, maxLength: number): string {
   const value = fields[name];
-  if (typeof value !== 'string' || value === '' || value.length > maxLength) throw new MalformedField(name);
+  if (typeof value !== 'string' || value === '' || value.length > maxLength) throw new MalformedFieldError(name);
   return value;
 }
 
 function matching(fields: Fields, name: string, pattern: RegExp): string {
   const value = fields[name];
-  if (typeof value !== 'string' || !pattern.test(value)) throw new MalformedField(name);
+  if (typeof value !== 'string' || !pattern.test(value)) throw new MalformedFieldError(name);
   return value;
 }
 
@@ -159,7 +157,7 @@ function serviceId(fields: Fields, name: string): string {
   return matching(fields, name, /^[a-z2-7]{16}$/);
 }
 
-/** A class of reason: one short word, so that no sentence of a stranger reaches the page. */
+/** A reason: one short word, so that no text of a sender's choice reaches the page. */
 function word(fields: Fields, name: string): string {
   return matching(fields, name, /^[A-Za-z][A-Za-z0-9_-]{0,39}$/);
 }
@@ -167,25 +165,25 @@ function word(fields: Fields, name: string): string {
 /** Only http and https: the page makes links of these. */
 function webAddress(fields: Fields, name: string): string {
   const value = text(fields, name, 4096);
-  if (!/^https?:\/\//i.test(value) || !URL.canParse(value)) throw new MalformedField(name);
+  if (!/^https?:\/\//i.test(value) || !URL.canParse(value)) throw new MalformedFieldError(name);
   return value;
 }
 
 function status(fields: Fields, name: string): Status {
   const found = STATUSES.find((known) => known === fields[name]);
-  if (found === undefined) throw new MalformedField(name);
+  if (found === undefined) throw new MalformedFieldError(name);
   return found;
 }
 
 function count(fields: Fields, name: string): number {
   const value = fields[name];
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw new MalformedField(name);
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw new MalformedFieldError(name);
   return value;
 }
 
 function positive(fields: Fields, name: string): number {
   const value = count(fields, name);
-  if (value === 0) throw new MalformedField(name);
+  if (value === 0) throw new MalformedFieldError(name);
   return value;
 }
 
@@ -193,6 +191,6 @@ function positive(fields: Fields, name: string): number {
 function instant(fields: Fields, name: string): number {
   const value = matching(fields, name, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
   const at = Date.parse(value) / 1000;
-  if (!Number.isSafeInteger(at)) throw new MalformedField(name);
+  if (!Number.isSafeInteger(at)) throw new MalformedFieldError(name);
   return at;
 }

@@ -9,7 +9,8 @@ import { decodeJwt } from 'jose';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { ForgeKvsAPIError, type Nothing, NOTHING } from '../../../emulator/src/platform/kvs';
-import { answerKvs } from '../../../emulator/src/platform/kvs-http';
+import { invocationContext } from '../../../emulator/src/platform/installation';
+import { handleKvsRequest } from '../../../emulator/src/platform/kvs-http';
 import type * as App from '../src/index';
 import type { LinkResult } from '../src/page-data';
 import { Backend, rfc3339, service } from './support/backend';
@@ -17,7 +18,7 @@ import { kvs, Site } from './support/site';
 
 /**
  * The app bundled with Atlassian's own packages, not with the emulated ones. Below them is the platform's wire: the key-value
- * store's REST interface and GraphQL, as those packages call them, answered from the emulator's store.
+ * store's REST interface and GraphQL, as those packages call them, served from the emulator's store.
  */
 let folder: string;
 let app: typeof App;
@@ -49,21 +50,21 @@ beforeEach(() => {
   absent = undefined;
 });
 
-const context = () => ({ installContext: `ari:cloud:jira::site/${site.cloudId}`, installation: { contexts: [{ cloudId: site.cloudId }] } });
+const context = () => invocationContext(site.cloudId);
 
 async function handoff(): Promise<string> {
-  const answer = (await app.resolve(
-    { call: { functionKey: 'addService', payload: { callbackUrl: 'https://acme.atlassian.net/jira' } }, context: { siteUrl: 'https://acme.atlassian.net' } },
+  const result = (await app.resolve(
+    { call: { functionKey: 'addService', payload: { returnUrl: 'https://acme.atlassian.net/jira' } }, context: { siteUrl: 'https://acme.atlassian.net' } },
     { ...context(), principal: { accountId: 'account-of-alice' } },
   )) as LinkResult;
-  if (!answer.ok) throw new Error(answer.problem);
-  return new URL(answer.url).searchParams.get('handoff') ?? '';
+  if (!result.ok) throw new Error(result.problem);
+  return new URL(result.url).searchParams.get('handoff') ?? '';
 }
 
 const ownerOf = (given: string) => decodeJwt(given)['accountId'];
 
 describe('with Atlassian\'s packages, the app', () => {
-  it('registers, updates, and answers repeats', async () => {
+  it('registers, updates, and recognises repeats', async () => {
     const given = await handoff();
     const register = backend.register(site, given, { body: { service: service({ owner: ownerOf(given) }) } });
     expect(await app.callback(register, context())).toEqual({ outputKey: 'ACCEPTED' });
@@ -80,7 +81,7 @@ describe('with Atlassian\'s packages, the app', () => {
     expect(await app.callback(backend.update(site, earlier), context())).toEqual({ outputKey: 'STALE_TICK' });
   });
 
-  it.each(Object.keys(NOTHING) as Nothing[])('understands %j as what there was before the first registration and the first report', async (nothing) => {
+  it.each(Object.keys(NOTHING) as Nothing[])('reads %j as no value before the first registration and the first report', async (nothing) => {
     kvs.nothing = nothing;
     const given = await handoff();
     const register = backend.register(site, given, { body: { service: service({ owner: ownerOf(given) }) } });
@@ -88,7 +89,7 @@ describe('with Atlassian\'s packages, the app', () => {
     expect(await app.callback(backend.update(site, rfc3339(site.now)), context())).toEqual({ outputKey: 'ACCEPTED' });
   });
 
-  it.each(['null', '{}', '{"value":null}', '{"key":"trust","value":null}'])('understands %j as a key without a value', async (body) => {
+  it.each(['null', '{}', '{"value":null}', '{"key":"trust","value":null}'])('reads %j as a key without a value', async (body) => {
     absent = body;
     expect(await app.callback(backend.update(site, rfc3339(site.now)), context())).toEqual({ outputKey: 'UNREGISTERED' });
     const given = await handoff();
@@ -97,7 +98,7 @@ describe('with Atlassian\'s packages, the app', () => {
     expect(await app.callback(backend.update(site, rfc3339(site.now)), context())).toEqual({ outputKey: 'ACCEPTED' });
   });
 
-  it('answers RETRY when the platform fails, and forgets before it is uninstalled', async () => {
+  it('responds RETRY when the platform fails, and trusts no key before it is uninstalled', async () => {
     const given = await handoff();
     const register = backend.register(site, given, { body: { service: service({ owner: ownerOf(given) }) } });
     kvs.beforeOperation = () => {
@@ -119,7 +120,7 @@ async function platformFetch(_target: unknown, path: string, init: { body: strin
   paths.push(path);
   const body = JSON.parse(init.body) as unknown;
   if (path.endsWith('/graphql')) return Response.json({ data: { createWebTriggerUrl: { url: site.triggerUrl } } });
-  return answerKvs(kvs, path, body, absent);
+  return handleKvsRequest(kvs, path, body, absent);
 }
 
 /** What Forge's runtime gives to `@forge/api`. */

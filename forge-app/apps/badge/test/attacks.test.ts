@@ -7,8 +7,8 @@ import { Backend, BACKEND_URL, seconds, service } from './support/backend';
 import { kvs, newApp, Site } from './support/site';
 
 /**
- * What an attacker may have: the trigger URL, the backend's public API with hand-offs of his own, an
- * installation of the same app on his own site, and any callback that was ever sent to him.
+ * Attackers may have: the trigger URL, the backend's public API with hand-offs of their own, an installation of the same app
+ * on their own site, and any callback that was ever sent to them.
  */
 let backend: Backend;
 let site: Site;
@@ -33,7 +33,7 @@ async function registerVictim(): Promise<void> {
 }
 
 describe('planting a key with a known trigger URL', () => {
-  it('fails with a REGISTER that the attacker signs himself', async () => {
+  it('fails with a REGISTER that the attacker signs', async () => {
     const own = signingKey();
     const forged = backend.register(site, await site.handoff({ key: own }), { key: own, body: { jwk: own.jwk } });
     await nothingChanged(async () => expect(await site.receive(forged)).toBe('UNAUTHORIZED'));
@@ -57,7 +57,7 @@ describe('relaying a REGISTER from another installation', () => {
     });
   });
 
-  it('fails when the stranger names the victim\'s cloud id with a trigger of his own', async () => {
+  it('fails when the attacker names the victim\'s cloud id with another trigger', async () => {
     const mixed = Object.assign(new Site(site.app), { cloudId: site.cloudId });
     await nothingChanged(async () => expect(await site.receive(backend.register(mixed, await mixed.handoff()))).toBe('UNAUTHORIZED'));
   });
@@ -113,12 +113,12 @@ describe('a hand-off', () => {
     const handoff = await site.handoff();
     const ids = ['eeeeffffgggghhhh', 'iiiijjjjkkkkllll'];
     const both = ids.map((id) => backend.register(site, handoff, { body: { service: service({ id, owner: site.owner }) } }));
-    const answers = await Promise.all(both.map((one) => site.receive(one)));
-    expect(answers.sort()).toEqual(['ACCEPTED', 'HANDOFF_USED']);
+    const codes = await Promise.all(both.map((one) => site.receive(one)));
+    expect(codes.sort()).toEqual(['ACCEPTED', 'HANDOFF_USED']);
     expect((await readOverview()).services).toHaveLength(1);
   });
 
-  it('replayed after the store should have forgotten it is still refused', async () => {
+  it('replayed after its record in the store has expired is still refused', async () => {
     vi.useFakeTimers({ now: site.now, toFake: ['Date'] });
     const handoff = await site.handoff();
     expect(await site.receive(backend.register(site, handoff))).toBe('ACCEPTED');

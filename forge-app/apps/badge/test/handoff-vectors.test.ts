@@ -19,7 +19,7 @@ interface Vectors {
 
 const { handoffs } = JSON.parse(readFileSync(new URL('../../../../events/callback/vectors.json', import.meta.url), 'utf8')) as Vectors;
 
-it.each(handoffs.cases)('a hand-off $name: the app knows it as its own: $app', async ({ token, at, app }) => {
+it.each(handoffs.cases)('a hand-off $name: the app accepts it as its own: $app', async ({ token, at, app }) => {
   const claims = await verifyHandoff(token, { ...handoffs, registeredAt: at });
   expect(claims !== undefined).toBe(app);
 });

@@ -8,7 +8,7 @@ import { signingKey } from '../../../packages/verifier/test/signing';
 
 const { stdout } = spawnSync(process.execPath, [fileURLToPath(new URL('../scripts/keygen.mjs', import.meta.url))], { encoding: 'utf8', env: {} });
 
-it('npm run keygen prints a pair that both sides take', () => {
+it('npm run keygen prints a pair that both sides accept', () => {
   const privateJwk = /HANDOFF_PRIVATE_KEY '(.+)'/.exec(stdout)?.[1];
   const publicJwks = JSON.parse(/^\{"keys":.+$/m.exec(stdout)?.[0] ?? '{}') as { keys: Record<string, string>[] };
   const read = readConfig({
@@ -22,7 +22,7 @@ it('npm run keygen prints a pair that both sides take', () => {
   expect(publicJwks.keys[0]).not.toHaveProperty('d');
 });
 
-it('npm run keygen installs the public half where later deployments find it again', () => {
+it('npm run keygen installs the public half where later deployments find it', () => {
   expect(stdout).toMatch(/^sam build && sam deploy --guided$/m);
   expect(stdout).not.toContain('--parameter-overrides');
 });

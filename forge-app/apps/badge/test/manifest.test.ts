@@ -7,7 +7,7 @@ import { parse } from 'yaml';
 
 import * as handlers from '../src/index';
 import { CALLBACK_TRIGGER } from '../src/installation';
-import { OUTPUTS } from '../src/outputs';
+import { OUTPUTS } from '../src/responses';
 
 const APP = fileURLToPath(new URL('..', import.meta.url));
 
@@ -27,7 +27,7 @@ it('is valid by the rules of the Forge CLI', async () => {
   expect(success).toBe(true);
 }, 60_000);
 
-/** What costs "Runs on Atlassian": every way in which data could leave the site. */
+/** Every way in which data could leave the site costs "Runs on Atlassian". */
 export function breachesOfEligibility({ modules, permissions, ...sections }: Manifest): string[] {
   const triggers = modules['webtrigger'] ?? [];
   return [

@@ -1,15 +1,15 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { readConfig } from '../src/config';
-import { stopTrusting } from '../src/lifecycle';
+import { preUninstall } from '../src/lifecycle';
 import { registrationLink } from '../src/link';
 import { ownersShown, readOverview } from '../src/overview';
-import { accountsOf, LINK_OPEN_S, pseudonymOf } from '../src/owner';
+import { accountsOf, LINK_LIFETIME_S, pseudonymOf } from '../src/owner';
 import { Backend, PERIOD_S, rfc3339, service } from './support/backend';
 import { interleave, randomFrom } from './support/interleaving';
 import { kvs, Site } from './support/site';
 
-/** How long the store knows whose account a pseudonym is. */
+/** How long the store maps a pseudonym to an account. */
 const ALICE = 'account-of-alice';
 const BOB = 'account-of-bob';
 const HOUR_S = 3600;
@@ -52,11 +52,11 @@ const known = async (pseudonym: string) => (await accountsOf([pseudonym], site.n
 const stored = (pseudonym: string) => Object.hasOwn(kvs.contents(), `owner:${pseudonym}`);
 const ownerWrites = () => kvs.operations.filter(({ kind, key }) => kind !== 'get' && key.startsWith('owner:')).length;
 
-describe('the way from a pseudonym to an account', () => {
-  it('is open for as long as a link may be used, and then gone, though the store still has it', async () => {
+describe('the mapping from a pseudonym to an account', () => {
+  it('ends with the link, though the store returns it for longer', async () => {
     await link(ALICE);
     expect(await known(alice)).toBe(ALICE);
-    wait(LINK_OPEN_S - 1);
+    wait(LINK_LIFETIME_S - 1);
     expect(await known(alice)).toBe(ALICE);
     wait(1);
     expect(await known(alice)).toBeUndefined();
@@ -65,7 +65,7 @@ describe('the way from a pseudonym to an account', () => {
     expect(await kvs.get(`owner:${alice}`)).toBeUndefined();
   });
 
-  it('lasts longer than the last registration that any link can lead to', async () => {
+  it('lasts until after the last registration that a link can lead to', async () => {
     const handoff = await link(ALICE);
     wait(899);
     const late = register(handoff, alice);
@@ -74,7 +74,7 @@ describe('the way from a pseudonym to an account', () => {
     expect(await known(alice)).toBe(ALICE);
   });
 
-  it('stays from the registration on, for as long as a report names it', async () => {
+  it('stays from the registration on, while reports name it', async () => {
     expect(await site.receive(register(await link(ALICE), alice))).toBe('ACCEPTED');
     for (let days = 0; days < 4; days += 1) {
       wait(24 * HOUR_S);
@@ -96,7 +96,7 @@ describe('the way from a pseudonym to an account', () => {
     wait(2 * HOUR_S);
     expect(await site.receive(register(await link(BOB), bob, { id: 'eeeeffffgggghhhh' }))).toBe('ACCEPTED');
     expect((await readOverview()).services).toHaveLength(2);
-    wait(LINK_OPEN_S + LAG_S);
+    wait(LINK_LIFETIME_S + LAG_S);
     expect([await known(alice), await known(bob)]).toEqual([ALICE, BOB]);
   });
 
@@ -108,7 +108,7 @@ describe('the way from a pseudonym to an account', () => {
     expect(await site.receive(report(service({ addedBy: alice }), service({ ...blog, addedBy: bob })))).toBe('ACCEPTED');
     wait(PERIOD_S);
     expect(await site.receive(report(service({ ...blog, addedBy: bob })))).toBe('ACCEPTED');
-    wait(LINK_OPEN_S);
+    wait(LINK_LIFETIME_S);
     expect([await known(alice), await known(bob)]).toEqual([undefined, BOB]);
     wait(LAG_S);
     expect([await kvs.get(`owner:${alice}`), await kvs.get(`owner:${bob}`)]).toEqual([undefined, [BOB, null]]);
@@ -118,7 +118,7 @@ describe('the way from a pseudonym to an account', () => {
     expect(await site.receive(register(await link(ALICE), alice))).toBe('ACCEPTED');
     wait(PERIOD_S);
     expect(await site.receive(report())).toBe('ACCEPTED');
-    wait(LINK_OPEN_S);
+    wait(LINK_LIFETIME_S);
     expect(await known(alice)).toBeUndefined();
   });
 
@@ -133,28 +133,28 @@ describe('the way from a pseudonym to an account', () => {
     expect(await site.receive(register(open, alice))).toBe('ACCEPTED');
     wait(PERIOD_S);
     expect(await site.receive(report(service({ addedBy: alice })))).toBe('ACCEPTED');
-    wait(LINK_OPEN_S + LAG_S);
+    wait(LINK_LIFETIME_S + LAG_S);
     expect(await known(alice)).toBe(ALICE);
   });
 
-  it('does not stay for who asked when another person added the service first', async () => {
+  it('does not stay for a person when another one added the service first', async () => {
     expect(await site.receive(register(await link(ALICE), alice))).toBe('ACCEPTED');
     expect(await site.receive(register(await link(BOB), bob, { addedBy: alice }))).toBe('ACCEPTED');
-    wait(LINK_OPEN_S);
+    wait(LINK_LIFETIME_S);
     expect([await known(alice), await known(bob)]).toEqual([ALICE, undefined]);
   });
 
-  it('changes hands when a service is removed and added again before the next report', async () => {
+  it('follows the new owner when a service is removed and added again before the next report', async () => {
     expect(await site.receive(register(await link(ALICE), alice))).toBe('ACCEPTED');
     wait(PERIOD_S);
     expect(await site.receive(report(service({ addedBy: alice })))).toBe('ACCEPTED');
     wait(61);
     expect(await site.receive(register(await link(BOB), bob))).toBe('ACCEPTED');
-    wait(LINK_OPEN_S + LAG_S);
+    wait(LINK_LIFETIME_S + LAG_S);
     expect([await known(alice), await known(bob)]).toEqual([undefined, BOB]);
   });
 
-  it('costs nothing while reports name the same people', async () => {
+  it('costs nothing while reports name the same owners', async () => {
     expect(await site.receive(register(await link(ALICE), alice))).toBe('ACCEPTED');
     kvs.operations.length = 0;
     for (let ticks = 0; ticks < 5; ticks += 1) {
@@ -174,33 +174,33 @@ describe('the way from a pseudonym to an account', () => {
 
   it('is prolonged by each link', async () => {
     await link(ALICE);
-    wait(LINK_OPEN_S - 1);
+    wait(LINK_LIFETIME_S - 1);
     await link(ALICE);
-    wait(LINK_OPEN_S - 1);
+    wait(LINK_LIFETIME_S - 1);
     expect(await known(alice)).toBe(ALICE);
   });
 
-  it('comes back with the next link where it was lost', async () => {
+  it('is restored by the next link when it was lost', async () => {
     expect(await site.receive(register(await link(ALICE), alice))).toBe('ACCEPTED');
     await kvs.delete(`owner:${alice}`);
     wait(PERIOD_S);
     expect(await site.receive(report(service({ addedBy: alice })))).toBe('ACCEPTED');
     expect(await known(alice)).toBeUndefined();
     await link(ALICE);
-    wait(LINK_OPEN_S + LAG_S);
+    wait(LINK_LIFETIME_S + LAG_S);
     expect(await known(alice)).toBe(ALICE);
   });
 
   it('ends when the app is uninstalled', async () => {
     expect(await site.receive(register(await link(ALICE), alice))).toBe('ACCEPTED');
-    await stopTrusting();
-    wait(LINK_OPEN_S);
+    await preUninstall();
+    wait(LINK_LIFETIME_S);
     expect(await known(alice)).toBeUndefined();
     wait(LAG_S);
     expect(await kvs.get(`owner:${alice}`)).toBeUndefined();
   });
 
-  it('is never written for a pseudonym that is not of this installation', async () => {
+  it('is never written for a pseudonym of another installation', async () => {
     const handoff = await site.handoff({ accountId: 'p-1' });
     expect(await site.receive(register(handoff, 'p-1', { addedBy: 'trust' }))).toBe('ACCEPTED');
     wait(PERIOD_S);
@@ -210,7 +210,7 @@ describe('the way from a pseudonym to an account', () => {
 });
 
 describe('an UPDATE that is interrupted and repeated', () => {
-  it.each([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])('at operation %i ends and keeps the same ways as one that is not', async (at) => {
+  it.each([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])('at operation %i ends and keeps the same mappings as one that is not', async (at) => {
     expect(await site.receive(register(await link(ALICE), alice))).toBe('ACCEPTED');
     wait(PERIOD_S);
     expect(await site.receive(report(service({ addedBy: alice })))).toBe('ACCEPTED');
@@ -225,24 +225,24 @@ describe('an UPDATE that is interrupted and repeated', () => {
     await site.receive(update);
     kvs.beforeOperation = undefined;
     await site.receive(update);
-    wait(LINK_OPEN_S + LAG_S);
+    wait(LINK_LIFETIME_S + LAG_S);
     expect([await known(alice), await known(bob)]).toEqual([undefined, BOB]);
   });
 });
 
 describe('callbacks and links at once', () => {
-  /** Who is shown stays known, who is not ends: whatever order the operations have. */
+  /** Mappings of owners that are shown have no end, all others do. */
   async function consistent(): Promise<void> {
-    const named = ownersShown(await readOverview());
+    const shown = ownersShown(await readOverview());
     for (const pseudonym of [alice, bob]) {
       const entry = kvs.contents()[`owner:${pseudonym}`];
       const until = entry === undefined ? undefined : (JSON.parse(entry) as [string, number | null])[1];
-      if (named.has(pseudonym)) expect(until).toBeNull();
+      if (shown.has(pseudonym)) expect(until).toBeNull();
       else expect(until).not.toBeNull();
     }
   }
 
-  it('agree in the end: a registration, the report that no longer lists the last service, a late one, and a new link', async () => {
+  it('agree: a registration, the report that no longer lists the last service, a late one, and a new link', async () => {
     for (let seed = 1; seed <= 150; seed += 1) {
       site.enter(backend);
       [alice, bob] = [await pseudonymOf(ALICE), await pseudonymOf(BOB)];
@@ -250,13 +250,13 @@ describe('callbacks and links at once', () => {
       wait(PERIOD_S);
       expect(await site.receive(report(service({ addedBy: alice })))).toBe('ACCEPTED');
       const again = register(await link(ALICE), alice, { id: 'eeeeffffgggghhhh' });
-      const handedOver = register(await link(BOB), bob);
+      const takenOver = register(await link(BOB), bob);
       wait(PERIOD_S);
       const late = backend.update(site, rfc3339(new Date(site.now.getTime() - 120_000)), { body: { services: [service({ addedBy: bob })] } });
-      const callbacks = [again, handedOver, report(), late].map((request) => () => site.receive(request));
+      const callbacks = [again, takenOver, report(), late].map((request) => () => site.receive(request));
       const random = randomFrom(seed);
       const outcomes = await interleave([...callbacks, () => link(ALICE), () => link(BOB)], (waiting) => ({ caller: waiting[Math.floor(random() * waiting.length)] ?? 0, dies: false }));
-      expect(outcomes?.every((outcome) => typeof outcome === 'object' && 'answered' in outcome && outcome.answered !== 'RETRY')).toBe(true);
+      expect(outcomes?.every((outcome) => typeof outcome === 'object' && 'result' in outcome && outcome.result !== 'RETRY')).toBe(true);
       await consistent();
     }
   });

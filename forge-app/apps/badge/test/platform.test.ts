@@ -52,7 +52,7 @@ describe('the emulated key-value store', () => {
     expect(await kvs.get('lock')).toBe(2);
   });
 
-  it('returns what an overwrite replaced', async () => {
+  it('returns the value that an overwrite replaced', async () => {
     for (const nothing of Object.keys(NOTHING) as Nothing[]) {
       kvs.clear();
       kvs.nothing = nothing;
@@ -69,8 +69,8 @@ describe('the emulated key-value store', () => {
   });
 
   it.each([
-    ['a life of nothing', { ttl: { value: 0, unit: 'SECONDS' } }],
-    ['a life of two years', { ttl: { value: 731, unit: 'DAYS' } }],
+    ['a TTL of 0 s', { ttl: { value: 0, unit: 'SECONDS' } }],
+    ['a TTL of two years', { ttl: { value: 731, unit: 'DAYS' } }],
     ['FAIL_IF_EXISTS with the previous value', { keyPolicy: 'FAIL_IF_EXISTS', returnValue: 'PREVIOUS' }],
   ] as const)('refuses %s', async (_, options) => {
     await expect(kvs.set('report', 1, options)).rejects.toMatchObject({ code: 'INVALID_OPTIONS' });

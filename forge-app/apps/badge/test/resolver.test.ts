@@ -5,6 +5,7 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { installed, preUninstall, resolve } from '../src/index';
 import type { LinkResult } from '../src/page-data';
+import { invocationContext } from '../../../emulator/src/platform/installation';
 import { signingKey } from '../../../packages/verifier/test/signing';
 import { Backend, BACKEND_URL, service } from './support/backend';
 import { kvs, Site } from './support/site';
@@ -22,23 +23,18 @@ beforeEach(() => {
   site.enter(backend);
 });
 
-/** Calls the resolver as Forge does: what the page says, and what the platform says, apart. */
+/** Calls the resolver as Forge does: the page's data and the platform's are separate. */
 function call(functionKey: string, payload: object = {}, { accountId = 'account-of-alice', context = {} }: { accountId?: string; context?: object } = {}) {
-  const platform = {
-    installContext: `ari:cloud:jira::site/${site.cloudId}`,
-    installation: { contexts: [{ cloudId: site.cloudId }] },
-    principal: { accountId },
-  };
-  return resolve({ call: { functionKey, payload }, context: { siteUrl: SITE_URL, ...context } }, platform);
+  return resolve({ call: { functionKey, payload }, context: { siteUrl: SITE_URL, ...context } }, { ...invocationContext(site.cloudId), principal: { accountId } });
 }
 
-async function link(callbackUrl: unknown = PAGE_URL, options = {}): Promise<URL> {
-  const result = (await call('addService', { callbackUrl }, options)) as LinkResult;
+async function link(returnUrl: unknown = PAGE_URL, options = {}): Promise<URL> {
+  const result = (await call('addService', { returnUrl }, options)) as LinkResult;
   if (!result.ok) throw new Error(result.problem);
   return new URL(result.url);
 }
 
-/** What the hand-off in a link says; the link says nothing else. */
+/** The claims of the hand-off in a link, its only parameter. */
 function claimsIn(url: URL): Record<string, unknown> {
   expect([...url.searchParams.keys()]).toEqual(['handoff']);
   return decodeJwt(handoffIn(url));
@@ -50,7 +46,7 @@ function handoffIn(url: URL): string {
 
 const ownerIn = (url: URL) => claimsIn(url)['accountId'];
 
-function expectNoWayBack(result: LinkResult): URL {
+function expectNoReturnUrl(result: LinkResult): URL {
   if (!result.ok) throw new Error(result.problem);
   const url = new URL(result.url);
   expect(claimsIn(url)).not.toHaveProperty('callbackUrl');
@@ -75,7 +71,7 @@ describe('adding a service', () => {
     expect(jti).toMatch(/^[0-9a-f]{32}$/);
   });
 
-  it('tells the backend a pseudonym, stable here and different on every other site', async () => {
+  it('gives the backend a pseudonym, stable here and different on every other site', async () => {
     const first = ownerIn(await link());
     expect(ownerIn(await link())).toBe(first);
     expect(ownerIn(await link(PAGE_URL, { accountId: 'account-of-bob' }))).not.toBe(first);
@@ -84,12 +80,12 @@ describe('adding a service', () => {
     expect(ownerIn(await link())).not.toBe(first);
   });
 
-  it('by two people at once on a new installation makes one secret', async () => {
+  it('by two people at once on a new installation creates one secret', async () => {
     const both = await Promise.all([link(), link(PAGE_URL, { accountId: 'account-of-bob' })]);
     expect(ownerIn(await link())).toBe(ownerIn(both[0]));
   });
 
-  it('takes who and where from the platform, whatever the page says', async () => {
+  it('takes account and site from the platform, whatever the page says', async () => {
     const url = await link(PAGE_URL, { context: { accountId: 'account-of-mallory', cloudId: '00000000-0000-4000-8000-000000000000', installContext: 'ari:cloud:jira::site/x' } });
     expect(claimsIn(url)).toMatchObject({ cloudId: site.cloudId, accountId: ownerIn(await link()) });
   });
@@ -104,7 +100,7 @@ describe('adding a service', () => {
   });
 
   it('is refused without an account', async () => {
-    const anonymous = resolve({ call: { functionKey: 'addService', payload: { callbackUrl: PAGE_URL } }, context: { siteUrl: SITE_URL, accountId: 'said-by-the-page' } }, {
+    const anonymous = resolve({ call: { functionKey: 'addService', payload: { returnUrl: PAGE_URL } }, context: { siteUrl: SITE_URL, accountId: 'said-by-the-page' } }, {
       installContext: `ari:cloud:jira::site/${site.cloudId}`,
     });
     expect(await anonymous).toEqual({ ok: false, problem: 'no-account' });
@@ -122,26 +118,26 @@ describe('adding a service', () => {
     ['no URL', 'jira'],
     ['nothing', undefined],
     ['a list', [PAGE_URL]],
-  ])('offers no way back when the page proposes %s', async (_, callbackUrl) => {
-    expectNoWayBack((await call('addService', { callbackUrl })) as LinkResult);
+  ])('signs no return URL when the page proposes %s', async (_, returnUrl) => {
+    expectNoReturnUrl((await call('addService', { returnUrl })) as LinkResult);
   });
 
-  it('signs the way back to wherever the page says it is: only the backend decides what may be shown', async () => {
+  it('signs any return URL on the site that the page names: only the backend decides what it links to', async () => {
     const elsewhere = 'https://attacker.example';
     expect(claimsIn(await link(`${elsewhere}/jira`, { context: { siteUrl: elsewhere } }))['callbackUrl']).toBe(`${elsewhere}/jira`);
-    expectNoWayBack((await call('addService', { callbackUrl: PAGE_URL }, { context: { siteUrl: elsewhere } })) as LinkResult);
+    expectNoReturnUrl((await call('addService', { returnUrl: PAGE_URL }, { context: { siteUrl: elsewhere } })) as LinkResult);
   });
 
-  it.each([['no'], ['another kind of', 7], ['an empty', '']])('works when there is %s site URL, and offers no way back', async (_, siteUrl?: unknown) => {
-    const result = (await call('addService', { callbackUrl: PAGE_URL }, { context: { siteUrl } })) as LinkResult;
-    const url = expectNoWayBack(result);
+  it.each([['no'], ['another kind of', 7], ['an empty', '']])('works when there is %s site URL, without a return URL', async (_, siteUrl?: unknown) => {
+    const result = (await call('addService', { returnUrl: PAGE_URL }, { context: { siteUrl } })) as LinkResult;
+    const url = expectNoReturnUrl(result);
     const registration = backend.register(site, handoffIn(url), { body: { service: service({ owner: ownerIn(url) }) } });
     expect(await site.receive(registration)).toBe('ACCEPTED');
   });
 
   it('is refused while the app is not configured', async () => {
     process.env['BACKEND_URL'] = 'http://backend.example';
-    expect(await call('addService', { callbackUrl: PAGE_URL })).toEqual({ ok: false, problem: 'not-configured' });
+    expect(await call('addService', { returnUrl: PAGE_URL })).toEqual({ ok: false, problem: 'not-configured' });
   });
 });
 
@@ -153,7 +149,7 @@ describe('changing a service', () => {
     expect(await site.receive(backend.register(site, handoffIn(url), { body }))).toBe('ACCEPTED');
   }
 
-  const ask = (payload: object, options = {}) => call('manageService', { callbackUrl: PAGE_URL, serviceId: 'aaaabbbbccccdddd', ...payload }, options) as Promise<LinkResult>;
+  const ask = (payload: object, options = {}) => call('manageService', { returnUrl: PAGE_URL, serviceId: 'aaaabbbbccccdddd', ...payload }, options) as Promise<LinkResult>;
 
   it.each(['remove', 'pause', 'resume'])('to %s it leads to the page with a hand-off that names service and change', async (change) => {
     await added();
@@ -182,14 +178,14 @@ describe('changing a service', () => {
     expect(await site.receive(backend.register(site, handoff, { body: { service: service({ owner }) } }))).toBe('HANDOFF_INVALID');
   });
 
-  it('takes name and address from what the backend told, whatever the page says', async () => {
+  it('takes name and URL from the report, whatever the page says', async () => {
     await added();
     const result = await ask({ change: 'remove', serviceName: 'Another', serviceUrl: 'https://attacker.example/', accountId: 'x', purpose: 'register', cloudId: 'x' });
     const claims = decodeJwt(new URL(result.ok ? result.url : '').searchParams.get('handoff') ?? '');
     expect(claims).toMatchObject({ serviceName: 'Shop', serviceUrl: 'https://shop.example/health', purpose: 'manage', cloudId: site.cloudId });
   });
 
-  it('is for who added it', async () => {
+  it('is only for the person who added it', async () => {
     await added();
     expect(await ask({ change: 'remove' }, { accountId: 'account-of-bob' })).toEqual({ ok: false, problem: 'not-yours' });
     expect(await ask({ change: 'remove' }, { accountId: 'account-of-bob', context: { accountId: 'account-of-alice' } })).toEqual({ ok: false, problem: 'not-yours' });
@@ -201,14 +197,14 @@ describe('changing a service', () => {
     expect(await call('readPage', {}, { accountId: 'account-of-bob' })).toMatchObject({ own: [] });
   });
 
-  it('is for nobody here when the backend names a pseudonym that is nobody\'s here: that of a secret that is lost', async () => {
+  it('is refused when the pseudonym belongs to a lost secret', async () => {
     await added({ addedBy: 'pseudonym-of-before-the-reinstallation' });
     expect(await ask({ change: 'remove' })).toEqual({ ok: false, problem: 'not-yours' });
     expect(await call('readPage')).toMatchObject({ own: [] });
     expect(await call('readOwners')).toEqual({});
   });
 
-  it('leaves no way back to an account in the store', async () => {
+  it('writes no mapping to an account', async () => {
     await added();
     kvs.operations.length = 0;
     expect(await ask({ change: 'remove' })).toMatchObject({ ok: true });
@@ -232,9 +228,9 @@ describe('changing a service', () => {
     expect(await ask({ change: 'remove' })).toEqual({ ok: false, problem: 'not-configured' });
   });
 
-  it('offers no way back to elsewhere', async () => {
+  it('signs no return URL elsewhere', async () => {
     await added();
-    const result = await ask({ change: 'remove', callbackUrl: 'https://attacker.example/jira' });
+    const result = await ask({ change: 'remove', returnUrl: 'https://attacker.example/jira' });
     expect(decodeJwt(new URL(result.ok ? result.url : '').searchParams.get('handoff') ?? '')).not.toHaveProperty('callbackUrl');
   });
 });
@@ -248,7 +244,7 @@ describe('reading the page', () => {
 
   it('is empty at first, and knows the period from the first registration on', async () => {
     const page = (await call('readPage')) as object;
-    expect(page).toMatchObject({ configured: true, overview: { registered: false, services: [] } });
+    expect(page).toMatchObject({ configured: true, overview: { services: [] } });
     expect(page).not.toHaveProperty('overview.periodS');
     expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
     expect(await call('readPage')).toMatchObject({ overview: { periodS: 300 } });
@@ -261,13 +257,13 @@ describe('reading the page', () => {
     for (const hidden of [backend.tenantKey.jwk.x, site.triggerUrl, process.env['HANDOFF_PRIVATE_KEY'] ?? '?', secret ?? '?']) expect(data).not.toContain(hidden);
   });
 
-  it('has no other questions', async () => {
+  it('has no other functions', async () => {
     await expect(call('forget')).rejects.toThrow("no definition for 'forget'");
   });
 });
 
-describe('the life of an installation', () => {
-  it('begins with a secret, and a hint in the log when variables are missing', async () => {
+describe('an installation', () => {
+  it('begins with a secret, and a log line when variables are missing', async () => {
     process.env['HANDOFF_PRIVATE_KEY'] = JSON.stringify(signingKey().jwk);
     await installed();
     expect(await kvs.getSecret('owner-secret')).toMatch(/^[A-Za-z0-9_-]{43}$/);
@@ -277,7 +273,7 @@ describe('the life of an installation', () => {
     expect(await kvs.getSecret('owner-secret')).toBe(secret);
   });
 
-  it('ends with nobody trusted', async () => {
+  it('ends with no trusted key', async () => {
     expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
     await preUninstall();
     expect(await site.receive(backend.update(site, '2026-11-22T10:05:00Z'))).toBe('UNREGISTERED');

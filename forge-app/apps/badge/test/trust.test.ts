@@ -1,13 +1,13 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import type { Service } from '../src/service';
-import { changeTrust, forgetEverything, readTrust, TooManyChanges, type Trust, type TrustChange } from '../src/store';
+import { changeTrust, revokeTrust, readTrust, TooManyChangesError, type Trust, type TrustChange } from '../src/store';
 import { signingKey } from '../../../packages/verifier/test/signing';
 import { Backend, rfc3339, service } from './support/backend';
 import { type Caller, everyInterleaving, interleave, randomFrom } from './support/interleaving';
 import { kvs, Site } from './support/site';
 
-/** What becomes of `trust` when several callbacks change it at once: every order of what they do to the store. */
+/** Concurrent changes of `trust`, in every order of the store's operations. */
 const FIRST = signingKey().jwk;
 const NEXT = signingKey().jwk;
 const NOW_S = 1_795_000_000;
@@ -17,7 +17,7 @@ function trustOf(names: readonly string[]): Trust {
 }
 
 function registered(name: string) {
-  const added: Service = { id: name, name, url: 'https://shop.example/', status: 'ALIVE', held: false, addedBy: 'p-alice', since: undefined, check: undefined, unseenTicks: undefined };
+  const added: Service = { id: name, name, url: 'https://shop.example/', status: 'ALIVE', suppressed: false, addedBy: 'p-alice', since: undefined, check: undefined, unseenTicks: undefined };
   return { service: added, registeredAt: NOW_S, periodS: 300 };
 }
 
@@ -50,10 +50,10 @@ describe('three changes at once, in every order', () => {
     });
   });
 
-  it('of which one is the end leave nothing of before it', async () => {
+  it('of which one is the uninstallation leave nothing from before it', async () => {
     const start = async () => {
       await changeTrust(await readTrust(), adding('before'));
-      return [callback(adding('a')), () => forgetEverything(), callback(rotating)];
+      return [callback(adding('a')), () => revokeTrust(), callback(rotating)];
     };
     await everyInterleaving(start, async () => {
       expect((await names()) ?? []).not.toContain('before');
@@ -61,12 +61,12 @@ describe('three changes at once, in every order', () => {
     });
   });
 
-  it('are not lost by one that dies, at whatever point: the next change has all that were answered', async () => {
+  it('are not lost when a callback dies at any point', async () => {
     const start = () => Promise.resolve(['a', 'b', 'c'].map((name) => callback(adding(name))));
     await everyInterleaving(start, async (outcomes) => {
       await changeTrust(await readTrust(), adding('d'));
-      const answered = ['a', 'b', 'c'].filter((_, at) => outcomes[at] !== 'died');
-      expect(await names()).toEqual(expect.arrayContaining([...answered, 'd']));
+      const completed = ['a', 'b', 'c'].filter((_, at) => outcomes[at] !== 'died');
+      expect(await names()).toEqual(expect.arrayContaining([...completed, 'd']));
     }, [0]);
   });
 });
@@ -87,7 +87,7 @@ describe('many changes at once', () => {
     const before = await readTrust();
     for (let others = 0; others < 32; others += 1) await changeTrust(await readTrust(), adding(`other ${String(others)}`));
     const stored = JSON.stringify(kvs.contents());
-    await expect(changeTrust(before, adding('late'))).rejects.toThrow(TooManyChanges);
+    await expect(changeTrust(before, adding('late'))).rejects.toThrow(TooManyChangesError);
     expect(JSON.stringify(kvs.contents())).toBe(stored);
   });
 });
@@ -103,7 +103,7 @@ describe('callbacks at once', () => {
     site.enter(backend);
   });
 
-  /** Lets what waits for the store go on in a random order. */
+  /** Completes the store's pending operations in a random order. */
   async function shuffled<T>(seed: number, work: () => Promise<T>): Promise<T> {
     const random = randomFrom(seed);
     const waiting: (() => void)[] = [];
@@ -127,19 +127,19 @@ describe('callbacks at once', () => {
       kvs.clear();
       expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
       const next = signingKey();
-      const keyIntroduction = backend.introduction(site, backend.tenantKey, next);
+      const keyIntroduction = backend.endorsement(site, backend.tenantKey, next);
       const ids = Array.from('efghijklmno', (letter) => `aaaabbbbccccddd${letter}`);
       const registrations = await Promise.all(ids.map(async (id) => backend.register(site, await site.handoff(), { body: { service: service({ id, owner: site.owner }) } })));
       const update = backend.update(site, '2026-11-22T10:05:00Z', { key: next, body: { keyIntroduction } });
-      const answers = await shuffled(seed, () => Promise.all([...registrations, update].map((request) => site.receive(request))));
-      expect(new Set(answers)).toEqual(new Set(['ACCEPTED']));
+      const codes = await shuffled(seed, () => Promise.all([...registrations, update].map((request) => site.receive(request))));
+      expect(new Set(codes)).toEqual(new Set(['ACCEPTED']));
       const { trust } = await readTrust();
       expect(trust?.registered.map((entry) => entry.service.id).sort()).toEqual([...ids, 'aaaabbbbccccdddd'].sort());
       expect(trust?.keys.map(({ jwk }) => jwk)).toEqual([next.jwk, backend.tenantKey.jwk]);
     }
   });
 
-  it('of which one is overtaken again and again are answered RETRY, and that one counts when it is repeated', async () => {
+  it('get RETRY when others are always faster, and count when they are repeated', async () => {
     const registration = backend.register(site, await site.handoff());
     kvs.beforeOperation = async ({ kind, key }) => {
       if (kind !== 'set' || !key.startsWith('trust:')) return;
@@ -153,7 +153,7 @@ describe('callbacks at once', () => {
     kvs.beforeOperation = undefined;
     expect(await site.receive(registration)).toBe('DUPLICATE');
     expect((await readTrust()).trust?.registered).toHaveLength(1);
-    expect(vi.mocked(console.warn).mock.calls.flat().join('\n')).toContain('TooManyChanges');
+    expect(vi.mocked(console.warn).mock.calls.flat().join('\n')).toContain('TooManyChangesError');
     expect(await site.receive(backend.update(site, rfc3339(site.now)))).toBe('ACCEPTED');
   });
 });

@@ -1,4 +1,4 @@
-/** For which installation the emulated platform runs code. */
+/** The installation for which the emulated platform runs the app's code. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 
 export interface Installation {
@@ -10,20 +10,25 @@ export interface Installation {
   readonly triggerUrls: Readonly<Record<string, string>>;
 }
 
+/** The context that Forge passes to a function. */
+export function invocationContext(cloudId: string) {
+  return { installContext: `ari:cloud:jira::site/${cloudId}`, installation: { contexts: [{ cloudId }] } };
+}
+
 let current: Installation | undefined;
 const running = new AsyncLocalStorage<Installation>();
 
-/** Decides where the app's code runs from now on. */
+/** Runs the app's code for this installation from now on. */
 export function install(installation: Installation): void {
   current = installation;
 }
 
-/** Runs code of the app for one of several installations; what it awaits runs there as well. */
+/** Runs the app's code for one of several installations, with everything that it awaits. */
 export function within<T>(installation: Installation, run: () => T): T {
   return running.run(installation, run);
 }
 
-/** @throws Error when nothing is installed: code of the app ran outside an invocation */
+/** @throws Error outside an invocation */
 export function installed(): Installation {
   const installation = running.getStore() ?? current;
   if (installation === undefined) throw new Error('Forge runtime not found.');

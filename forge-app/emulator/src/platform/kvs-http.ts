@@ -1,4 +1,4 @@
-/** The REST interface of the key-value store, as `@forge/kvs` calls it, answered from an emulated store. */
+/** The REST interface of the key-value store, as `@forge/kvs` calls it, on an emulated store. */
 import { ForgeKvsAPIError, type LocalKvs } from './kvs';
 
 interface KvsRequest {
@@ -8,16 +8,16 @@ interface KvsRequest {
 }
 
 /** @param absent the body for a key that has no value; without it 404, as documented */
-export async function answerKvs(store: LocalKvs, path: string, request: unknown, absent?: string): Promise<Response> {
+export async function handleKvsRequest(store: LocalKvs, path: string, request: unknown, absent?: string): Promise<Response> {
   try {
-    return await answer(store, path, request as KvsRequest, absent);
+    return await handle(store, path, request as KvsRequest, absent);
   } catch (error) {
     if (!(error instanceof ForgeKvsAPIError)) throw error;
     return Response.json(error.forgeError, { status: error.responseDetails.status });
   }
 }
 
-async function answer(store: LocalKvs, path: string, { key, value, options }: KvsRequest, absent: string | undefined): Promise<Response> {
+async function handle(store: LocalKvs, path: string, { key, value, options }: KvsRequest, absent: string | undefined): Promise<Response> {
   const found = (stored: unknown) => {
     if (stored !== undefined) return Response.json({ key, value: stored });
     return absent === undefined ? Response.json({ code: 'KEY_NOT_FOUND', message: 'no such key' }, { status: 404 }) : new Response(absent);

@@ -1,4 +1,4 @@
-/** Emulates `@forge/kvs` where many installations share a process: each has a store of its own, as on the platform. */
+/** Emulates `@forge/kvs` for many installations in one process: each has its own store, as on the platform. */
 import { type Installation, installed } from './installation';
 import { LocalKvs } from './kvs';
 

@@ -4,13 +4,12 @@
  *
  * - Values are JSON of at most 240 KiB; keys have 1..500 characters of a fixed set.
  * - `keyPolicy: FAIL_IF_EXISTS` is atomic and fails with KEY_CONFLICT (409).
- * - A TTL is of one value: the next one that is written has its own or none.
- * - A value whose TTL is over may stay readable, and in the way of FAIL_IF_EXISTS, for up to 48 hours. The
- *   emulator always takes the whole 48 hours, so that code which trusts the TTL alone fails here.
- * - What `returnValue: PREVIOUS` returns when there was nothing is not documented. `nothing` decides it, so that a test can
- *   show that each is understood.
+ * - A TTL belongs to one value: the next value has its own or none.
+ * - An expired value may stay readable, and make FAIL_IF_EXISTS fail, for up to 48 hours. The emulator always takes the
+ *   whole 48 hours, so that code which trusts the TTL alone fails here.
+ * - Atlassian does not document what `returnValue: PREVIOUS` returns without a previous value. A test chooses it by `nothing`.
  *
- * It does not measure: no quotas, no rate limits, no eventual consistency.
+ * It has no quotas, no rate limits and no eventual consistency.
  */
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 
@@ -35,7 +34,7 @@ interface SetResult<T> {
   value: T | null | undefined;
 }
 
-/** The bodies in which the platform may say that there was nothing, and what `@forge/kvs` makes of each. */
+/** How the platform may say that there was no value, and what `@forge/kvs` returns for each body. */
 export const NOTHING = {
   '': undefined,
   null: undefined,
@@ -46,7 +45,7 @@ export type Nothing = keyof typeof NOTHING;
 
 const MAX_TTL_MS = 366 * UNIT_MS.DAYS;
 
-/** Secrets live beside the other values, under the same keys. */
+/** Prefix of secrets, which may have the same keys as values. */
 const SECRET = 'secret ';
 
 export class ForgeKvsError extends Error {}
@@ -63,7 +62,7 @@ export class ForgeKvsAPIError extends ForgeKvsError {
   }
 }
 
-/** One call that reached the store: what a test asserts about cost. */
+/** One call to the store, for assertions about cost. */
 export interface Operation {
   readonly kind: 'get' | 'set' | 'delete';
   readonly key: string;
@@ -76,9 +75,9 @@ export class LocalKvs {
   private file: string | undefined;
   /** Every call since the last {@link clear}. */
   readonly operations: Operation[] = [];
-  /** When set, called before each operation; what it throws is what the store answers. */
+  /** Called before each operation; the operation fails with what it throws. */
   beforeOperation: ((operation: Operation) => void | Promise<void>) | undefined;
-  /** What PREVIOUS returns when there was nothing. */
+  /** What PREVIOUS returns without a previous value. */
   nothing: Nothing = '{}';
 
   get = async <T>(key: string): Promise<T | undefined> => (await this.read(key)) as T | undefined;
@@ -91,7 +90,7 @@ export class LocalKvs {
   };
   deleteSecret = async (key: string): Promise<void> => this.remove(key, SECRET);
 
-  /** Keeps the store in a file from now on, starting with what the file holds. */
+  /** Loads the store from a file, and keeps it there. */
   persistTo(file: string): void {
     this.file = file;
     try {
@@ -101,7 +100,7 @@ export class LocalKvs {
     }
   }
 
-  /** Forgets everything, as an installation does that is removed. */
+  /** Deletes everything, as after an uninstallation. */
   clear(): void {
     this.items.clear();
     this.operations.length = 0;
@@ -110,7 +109,7 @@ export class LocalKvs {
     this.save();
   }
 
-  /** All values as JSON texts by key: what a test compares. */
+  /** All values as JSON texts by key. */
   contents(): Record<string, string> {
     return Object.fromEntries([...this.items].map(([key, { json }]) => [key, json]));
   }

@@ -3,14 +3,14 @@ import { createHash, randomUUID } from 'node:crypto';
 import { parsePublicJwk, tenantId, thumbprint } from 'forge-callback-verifier';
 import { importJWK, type JWK, SignJWT } from 'jose';
 
-/** What the outside service needs to know of an installation. */
+/** An installation, as the outside service knows it. */
 export interface Installation {
   readonly cloudId: string;
   /** What `forge webtrigger create` printed. */
   readonly triggerUrl: string;
 }
 
-/** Long enough for one request; a token that leaks is worth nothing a minute later. */
+/** Long enough for one request; a leaked token is useless a minute later. */
 const TOKEN_LIFE_S = 60;
 
 /**
@@ -23,7 +23,7 @@ const TOKEN_LIFE_S = 60;
 export async function pullReport(installation: Installation, readerUrl: string, privateJwk: JWK): Promise<unknown> {
   const token = await readToken(installation, readerUrl, privateJwk);
   const response = await fetch(installation.triggerUrl, { headers: { authorization: `Bearer ${token}` }, redirect: 'error' });
-  if (!response.ok) throw new Error(`the app answered ${String(response.status)}`);
+  if (!response.ok) throw new Error(`the app responded ${String(response.status)}`);
   return response.json();
 }
 

@@ -4,7 +4,7 @@ import { parsePublicJwk, tenantId, verifyToken, type WebTriggerRequest } from 'f
 import { cloudIdOf, type InvocationContext } from '../../src/installation';
 import { readOverview } from '../../src/overview';
 
-/** The one thing that the outside service may do. */
+/** The only scope of the outside service. */
 export const READ_SCOPE = 'report:read';
 
 interface DynamicResponse {
@@ -13,7 +13,7 @@ interface DynamicResponse {
   readonly body: string;
 }
 
-/** A web trigger that answers only the outside service that holds the key in the Forge variable READER_PUBLIC_KEY. */
+/** A web trigger for the outside service that holds the private half of the Forge variable READER_PUBLIC_KEY. */
 export async function report(request: WebTriggerRequest, context: InvocationContext): Promise<DynamicResponse> {
   const cloudId = cloudIdOf(context) ?? '';
   const reader = parsePublicJwk(JSON.parse(process.env['READER_PUBLIC_KEY'] ?? 'null'));
@@ -26,12 +26,12 @@ export async function report(request: WebTriggerRequest, context: InvocationCont
   });
   if (!verdict.ok) {
     console.warn(`report refused: ${verdict.reason}`);
-    return answer(401, { code: 'UNAUTHORIZED' });
+    return respond(401, { code: 'UNAUTHORIZED' });
   }
   const { services, tick } = await readOverview();
-  return answer(200, { tick, services: services.map(({ name, status, since }) => ({ name, status, since })) });
+  return respond(200, { tick, services: services.map(({ name, status, since }) => ({ name, status, since })) });
 }
 
-function answer(statusCode: number, value: object): DynamicResponse {
+function respond(statusCode: number, value: object): DynamicResponse {
   return { statusCode, headers: { 'content-type': ['application/json'] }, body: JSON.stringify(value) };
 }

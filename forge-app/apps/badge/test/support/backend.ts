@@ -1,4 +1,4 @@
-/** Signs what the backend sends, with real keys: every field can be bent for an attack. */
+/** Signs callbacks as the backend does, with real keys. An attack can replace every field. */
 import { randomBytes } from 'node:crypto';
 
 import { tenantId, type WebTriggerRequest } from 'forge-callback-verifier';
@@ -40,11 +40,11 @@ export class Backend {
     return this.send(site, fields, 'health:update', `${site.tenantId}.${tick}`, { key, at, ...bend });
   }
 
-  /** The deployment key's statement that `next` follows `current`. */
-  introduction(site: Site, current: SigningKey, next: SigningKey, claims: object = {}, key = this.deploymentKey): string {
+  /** The deployment key endorses `next` as the key that follows `current`. */
+  endorsement(site: Site, current: SigningKey, next: SigningKey, claims: object = {}, key = this.deploymentKey): string {
     const iat = seconds(site.now);
-    const statement = { sub: site.tenantId, aud: site.cloudId, currentKid: current.kid, jwk: next.jwk, iat, exp: iat + 86_400, ...claims };
-    return compactJws({ alg: 'EdDSA', typ: 'forge-key+jwt', kid: key.kid }, statement, key);
+    const endorsement = { sub: site.tenantId, aud: site.cloudId, currentKid: current.kid, jwk: next.jwk, iat, exp: iat + 86_400, ...claims };
+    return compactJws({ alg: 'EdDSA', typ: 'forge-key+jwt', kid: key.kid }, endorsement, key);
   }
 
   private common(site: Site, action: string, at: Date) {
@@ -59,7 +59,7 @@ export class Backend {
   }
 }
 
-/** A service as the backend sends it; unless said otherwise it is of who asks, in an UPDATE of the site's owner. */
+/** A service as the backend sends it; by default `owner` has added it, without one the site's owner. */
 export function service(fields: Record<string, unknown> = {}): Record<string, unknown> {
   return {
     id: 'aaaabbbbccccdddd',

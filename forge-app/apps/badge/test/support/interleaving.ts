@@ -1,23 +1,23 @@
-/** Runs several callers of the store side by side, one operation at a time, in an order that the test chooses. */
+/** Runs several callers of the store concurrently, one operation at a time, in an order that the test chooses. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 
 import type { Operation } from '../../../../emulator/src/platform/kvs';
 import { kvs } from './site';
 
-/** What the scheduler does next: lets a caller do its next operation, or lets it die before that. */
+/** The scheduler's next step: a caller's next operation, or its death before that. */
 export interface Step {
   readonly caller: number;
   readonly dies: boolean;
 }
 
 export type Caller = () => Promise<unknown>;
-type Outcome = { readonly answered: unknown } | { readonly failed: unknown } | 'died';
+type Outcome = { readonly result: unknown } | { readonly failed: unknown } | 'died';
 
 const callerNow = new AsyncLocalStorage<number>();
 
 /**
  * @param choose picks the next step; undefined abandons the run
- * @returns what became of each caller, undefined when the run was abandoned
+ * @returns the outcome of each caller, undefined when the run was abandoned
  */
 export async function interleave(callers: readonly Caller[], choose: (waiting: readonly number[], history: readonly string[]) => Step | undefined): Promise<Outcome[] | undefined> {
   const waiting = new Map<number, { operation: Operation; go: () => void }[]>();
@@ -35,7 +35,7 @@ export async function interleave(callers: readonly Caller[], choose: (waiting: r
       outcomes[at] = outcome;
       wake();
     };
-    callerNow.run(at, caller).then((answered) => done({ answered }), (failed: unknown) => done({ failed }));
+    callerNow.run(at, caller).then((result) => done({ result }), (failed: unknown) => done({ failed }));
   });
   for (;;) {
     const going = () => outcomes.filter((outcome) => outcome === undefined).length;
@@ -57,10 +57,10 @@ export async function interleave(callers: readonly Caller[], choose: (waiting: r
 }
 
 /**
- * Every order in which the callers' operations can follow each other. A state that was reached in another order already
- * (the same store, and the same answers to every caller) is not continued a second time: what follows is the same.
+ * Runs every order of the callers' operations. A state that another order reached before (the same store, and the same
+ * results for every caller) is not continued a second time: the rest is the same.
  *
- * @param start makes the store and the callers anew
+ * @param start creates the store and the callers anew
  * @param mayDie the callers of which one may die, at any point
  * @returns the number of different complete runs
  */

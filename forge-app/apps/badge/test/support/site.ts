@@ -1,11 +1,11 @@
 /** An installation of the app on a site: enough of the platform to invoke the real web trigger. */
 import { randomBytes, randomUUID } from 'node:crypto';
 
-import { type OutputKey } from '../../src/outputs';
+import type { ResponseCode } from '../../src/responses';
 import { signHandoff, type HandoffSubject } from '../../src/handoff';
 import { CALLBACK_TRIGGER } from '../../src/installation';
 import { receive } from '../../src/receiver';
-import { install } from '../../../../emulator/src/platform/installation';
+import { install, invocationContext } from '../../../../emulator/src/platform/installation';
 import { kvs } from '../../../../emulator/src/platform/kvs';
 import { tenantId, thumbprint, type WebTriggerRequest } from 'forge-callback-verifier';
 
@@ -35,9 +35,8 @@ export class Site {
   }
 
   /** The web trigger, as the platform calls it. */
-  async receive(request: WebTriggerRequest): Promise<OutputKey> {
-    const context = { installContext: `ari:cloud:jira::site/${this.cloudId}`, installation: { contexts: [{ cloudId: this.cloudId }] } };
-    return (await receive(request, context, this.now)).outputKey;
+  async receive(request: WebTriggerRequest): Promise<ResponseCode> {
+    return (await receive(request, invocationContext(this.cloudId), this.now)).outputKey;
   }
 
   /** A hand-off as the app's own resolver signs it. */
