@@ -1,5 +1,5 @@
 import { webTrigger } from '@forge/api';
-import { type Refusal, SCOPE_OF_ACTION, tenantId, verifyCallback, type WebTriggerRequest } from 'forge-callback-verifier';
+import { type Refusal, SCOPE_OF_ACTION, tenantId, type VerifiedCallback, verifyCallback, type WebTriggerRequest } from 'forge-callback-verifier';
 
 import { readConfig } from './config';
 import { CALLBACK_TRIGGER, type CallbackContext, cloudIdOf, type InvocationContext } from './installation';
@@ -7,7 +7,7 @@ import { endorsementIn } from './key-endorsement';
 import { applyRegister } from './register';
 import type { Decision, StaticOutput } from './responses';
 import { MalformedFieldError } from './service';
-import { readTrust } from './store';
+import { readTrust, recoverTrust, type TrustSnapshot } from './store';
 import { trustedKeys } from './tenant-keys';
 import { applyUpdate } from './update';
 
@@ -37,10 +37,26 @@ async function decide(request: WebTriggerRequest, context: InvocationContext, no
 }
 
 async function verifyAndApply(request: WebTriggerRequest, context: CallbackContext): Promise<Decision> {
-  const { config, cloudId, now } = context;
   const triggerUrl = once(() => webTrigger.getUrl(CALLBACK_TRIGGER));
-  const snapshot = once(readTrust);
-  const callback = await verifyCallback(request, {
+  let snapshot = once(readTrust);
+  let callback = await verify(request, context, triggerUrl, snapshot);
+  if (!callback.ok && (callback.reason === 'unknown-key' || callback.reason === 'no-key-for-scope')) {
+    const recovered = await recoverTrust(await snapshot());
+    if (recovered !== undefined) {
+      snapshot = () => Promise.resolve(recovered);
+      callback = await verify(request, context, triggerUrl, snapshot);
+    }
+  }
+  if (!callback.ok) return refusal(callback);
+  if (callback.body.action === 'REGISTER') return applyRegister(callback, await triggerUrl(), await snapshot(), context);
+  return applyUpdate(callback, await snapshot(), context);
+}
+
+async function verify(
+  request: WebTriggerRequest, context: CallbackContext, triggerUrl: () => Promise<string>, snapshot: () => Promise<TrustSnapshot>,
+): Promise<VerifiedCallback | Refusal> {
+  const { config, cloudId, now } = context;
+  return verifyCallback(request, {
     backendUrl: config.backendUrl,
     cloudId,
     now,
@@ -55,9 +71,6 @@ async function verifyAndApply(request: WebTriggerRequest, context: CallbackConte
     tenantId: async ({ scope }) =>
       scope === SCOPE_OF_ACTION.REGISTER ? tenantId(cloudId, await triggerUrl()) : ((await snapshot()).trust?.tenantId ?? ''),
   });
-  if (!callback.ok) return refusal(callback);
-  if (callback.body.action === 'REGISTER') return applyRegister(callback, await triggerUrl(), await snapshot(), context);
-  return applyUpdate(callback, await snapshot(), context);
 }
 
 function refusal({ reason, signed }: Refusal): Decision {

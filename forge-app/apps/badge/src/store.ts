@@ -159,6 +159,24 @@ export async function changeTrust(read: TrustSnapshot, change: TrustChange): Pro
   throw new TooManyChangesError();
 }
 
+/**
+ * Publishes the changes that an earlier callback made and did not publish before it ended.
+ *
+ * @param read what `trust` says
+ * @returns undefined when it lacks none
+ */
+export async function recoverTrust(read: TrustSnapshot): Promise<TrustSnapshot | undefined> {
+  let latest = read;
+  for (let attempt = 0; attempt < MAX_CHANGE_ATTEMPTS; attempt += 1) {
+    const next = await readValue<StoredTrust>(`trust:${String(latest.changes + 1)}`);
+    if (next === undefined) break;
+    latest = unpackTrust(next);
+  }
+  if (latest === read) return undefined;
+  await publishTrust(latest);
+  return latest;
+}
+
 /** Writes `trust`; of concurrent writers the one with the most changes wins. */
 async function publishTrust(snapshot: TrustSnapshot): Promise<void> {
   for (let wanted: StoredTrust | undefined = packTrust(snapshot); wanted !== undefined; ) {

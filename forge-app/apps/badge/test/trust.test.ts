@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import type { Service } from '../src/service';
+import { replaceValue } from '../src/kvs';
 import { changeTrust, revokeTrust, readTrust, TooManyChangesError, type Trust, type TrustChange } from '../src/store';
 import { signingKey } from '../../../packages/verifier/test/signing';
 import { Backend, rfc3339, service } from './support/backend';
@@ -137,6 +138,19 @@ describe('callbacks at once', () => {
       expect(trust?.registered.map((entry) => entry.service.id).sort()).toEqual([...ids, 'aaaabbbbccccdddd'].sort());
       expect(trust?.keys.map(({ jwk }) => jwk)).toEqual([next.jwk, backend.tenantKey.jwk]);
     }
+  });
+
+  it('under a key whose change was made and not published are accepted', async () => {
+    expect(await site.receive(backend.register(site, await site.handoff()))).toBe('ACCEPTED');
+    const stored = kvs.contents()['trust'] ?? '';
+    const next = signingKey();
+    const rotation = await site.handoff({ at: new Date(site.now.getTime() + 1000) });
+    expect(await site.receive(backend.register(site, rotation, { body: { jwk: next.jwk } }))).toBe('ACCEPTED');
+    // Another callback wrote the earlier change over the later one, and ended before it put that back.
+    await replaceValue<unknown>('trust', JSON.parse(stored));
+    expect((await readTrust()).trust?.keys.map(({ jwk }) => jwk)).not.toEqual([next.jwk]);
+    expect(await site.receive(backend.update(site, rfc3339(site.now), { key: next }))).toBe('ACCEPTED');
+    expect((await readTrust()).trust?.keys.map(({ jwk }) => jwk)).toEqual([next.jwk]);
   });
 
   it('get RETRY when others are always faster, and count when they are repeated', async () => {
