@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
@@ -19,7 +19,7 @@ use shared_testing::names::NameServer;
 use shared_testing::time::FixedClock;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::sync::Mutex;
+use tokio::sync::{Barrier, Mutex};
 
 use crate::world::World;
 
@@ -84,13 +84,16 @@ impl Timed {
         Self { probe: Arc::new(probe), waits: Arc::default() }
     }
 
-    /// Asks one healthy target all the time, without any neighbours: what it waits, a busy machine makes it wait.
+    /// Asks one healthy target all the time, without any neighbours: what that takes, a busy machine takes.
     fn calm(names: &NameServer, clock: &FixedClock, host: &str) -> Self {
         let calm = Self::new(names, clock);
         let (asking, url) = (calm.clone(), policy().target(&format!("http://{host}:{PORT}/health")).unwrap());
         tokio::spawn(async move {
+            let check = Check::get(url);
             loop {
-                asking.probe(&Check::get(url.clone()), &TenantQuota::default(), Attempt::EXPECTED).await;
+                let began = Instant::now();
+                asking.probe.probe(&check, &TenantQuota::default(), Attempt::EXPECTED).await;
+                asking.waits.lock().await.push((String::new(), began.elapsed()));
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
@@ -241,6 +244,15 @@ fn assert_gentle(seen: &Seen) {
 }
 
 /// All at once, since they mostly wait; each has a function, and so limits, of its own.
+static BEGIN: LazyLock<Barrier> = LazyLock::new(|| Barrier::new(SCENARIOS));
+const SCENARIOS: usize = 4;
+
+/// Each scenario asks hundreds of targets in its first second: not all in the same one.
+async fn begin(scenario: u32) {
+    BEGIN.wait().await;
+    tokio::time::sleep(scenario * Duration::from_secs(4)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn outages_behind_shared_addresses_are_reported_within_two_ticks() {
     tokio::join!(
@@ -270,6 +282,7 @@ async fn a_thousand_services_behind_one_address() {
         healthy.push(app_with(&world, &hosts, 5_000).await);
     }
     let function = deployed(&world, &names);
+    begin(0).await;
     let calm = Timed::calm(&names, &world.clock, "h2-good-calm.example.com");
     let ticks = ticks_until_down(&world, &function, &hanging, 1_000).await;
     assert!(ticks <= 2, "{ticks}");
@@ -293,6 +306,7 @@ async fn a_service_of_each_of_two_hundred_tenants_behind_one_address() {
     }
     let healthy = app_with(&world, &["h1-good.example.com".to_owned()], 5_000).await;
     let function = deployed(&world, &names);
+    begin(1).await;
     let ticks = ticks_until_down(&world, &function, &hanging, 200).await;
     assert!(ticks <= 2, "{ticks}");
     assert_gentle(&shared);
@@ -318,6 +332,7 @@ async fn fifty_services_behind_each_of_twenty_addresses() {
     let hosts: Vec<_> = (0..50).map(|n| format!("h99-good-{n}.example.com")).collect();
     let healthy = app_with(&world, &hosts, 5_000).await;
     let function = deployed(&world, &names);
+    begin(2).await;
     let calm = Timed::calm(&names, &world.clock, "h99-good-calm.example.com");
     let ticks = ticks_until_down(&world, &function, &hanging, 1_000).await;
     assert!(ticks <= 2, "{ticks}");
@@ -336,6 +351,7 @@ async fn a_service_among_hostile_neighbours_is_down_in_the_first_tick() {
     }
     let broken = app_with(&world, &["h1-broken.example.com".to_owned()], 5_000).await;
     let function = deployed(&world, &names);
+    begin(3).await;
     world.clock.advance(300);
     function.handle(world.scheduled(), world.clock_deadline()).await.unwrap();
     assert_eq!(reported(&broken).into_values().collect::<Vec<_>>(), ["DOWN"]);

@@ -18,8 +18,10 @@ pub(super) struct DestinationState {
     pub(super) open: VecDeque<Open>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) is_slow: bool,
-    /// Whether anything was answered since it was last slow.
-    pub(super) has_answered: bool,
+    /// When it last turned slow.
+    slow_at: Option<Instant>,
+    /// When anything was answered last.
+    answered_at: Option<Instant>,
     /// Whether it is in the queue of those that may be asked.
     pub(super) is_ready: bool,
     /// How many connections may be opened without a pause: one is back with each answer, and one after each pause.
@@ -61,7 +63,8 @@ impl DestinationState {
             open: VecDeque::new(),
             waiting: Vec::new(),
             is_slow: false,
-            has_answered: false,
+            slow_at: None,
+            answered_at: None,
             is_ready: false,
             tokens: limits.per_address_at_once,
             paused_at: began,
@@ -72,17 +75,49 @@ impl DestinationState {
         self.open.is_empty() && self.waiting.is_empty()
     }
 
-    /// Whether an attempt counts as slow from its start.
-    pub(super) fn is_slow_for(&self, kind: AttemptKind) -> bool {
-        self.is_slow || kind != AttemptKind::Expected && !self.has_answered
+    /// Whether an attempt counts as slow from its start. One that is expected to be answered does not where others are being
+    /// answered, whatever else hangs there.
+    pub(super) fn is_slow_for(&self, kind: AttemptKind, now: Instant) -> bool {
+        match kind {
+            AttemptKind::Expected => self.is_slow && !self.is_answering(now),
+            _ => self.is_slow || !self.has_answered(),
+        }
+    }
+
+    /// Whether anything was answered since it was last slow.
+    fn has_answered(&self) -> bool {
+        self.answered_at.is_some() && self.answered_at > self.slow_at
+    }
+
+    /// Whether anything was answered a moment ago.
+    fn is_answering(&self, now: Instant) -> bool {
+        self.answered_at.is_some_and(|at| now <= at + SLOW_AFTER)
+    }
+
+    /// A permit has been held for long. Returns how many are slow now that were not.
+    pub(super) fn turns_slow(&mut self, id: u64, now: Instant) -> usize {
+        if !self.open.iter().any(|open| open.id == id) {
+            return 0;
+        }
+        if !std::mem::replace(&mut self.is_slow, true) {
+            self.slow_at = Some(now);
+        }
+        let is_answering = self.is_answering(now);
+        let turning = |open: &&mut Open| !open.is_slow && (open.id == id || !is_answering);
+        let turned = self.open.iter_mut().filter(turning).map(|open| {
+            open.is_slow = true;
+            open.quota.lock().turns(true);
+        });
+        turned.count()
     }
 
     pub(super) fn look(&mut self, is_slow_full: bool, limits: &ConnectionLimits, now: Instant) -> Look {
         if self.open.len() >= limits.per_address {
             return Look::Blocked;
         }
-        let is_unknown = !self.has_answered && !self.is_slow;
-        if is_slow_full && (self.is_slow || is_unknown && !self.open.is_empty()) {
+        let is_unknown = !self.has_answered() && !self.is_slow;
+        let is_silent = self.is_slow && !self.is_answering(now);
+        if is_slow_full && (is_silent || is_unknown && !self.open.is_empty()) {
             return Look::Later;
         }
         self.waiting.retain(|waiting| !waiting.grant.is_closed());
@@ -99,8 +134,9 @@ impl DestinationState {
         destination: Destination,
         share: Share,
         limits: &ConnectionLimits,
-        now_ms: u64,
+        now: (Instant, u64),
     ) -> Option<Candidate> {
+        let (now, now_ms) = now;
         let only_expected = self.open.len() >= limits.per_address_doubtful;
         let rank = |waiting: &Waiting| {
             if only_expected && waiting.attempt.kind != AttemptKind::Expected {
@@ -108,7 +144,7 @@ impl DestinationState {
             }
             let usage = waiting.quota.lock();
             let key = (usage.used_s(destination, now_ms), waiting.attempt.rank(), waiting.number);
-            let may_hold = share.allows(&usage, self.is_slow_for(waiting.attempt.kind));
+            let may_hold = share.allows(&usage, self.is_slow_for(waiting.attempt.kind, now));
             may_hold.then(|| (key, (waiting.attempt.kind != AttemptKind::Expected, usage.total())))
         };
         let ranked = self.waiting.iter().enumerate().filter_map(|(at, waiting)| Some((rank(waiting)?, at)));
@@ -124,8 +160,8 @@ impl DestinationState {
     }
 
     /// Something was answered.
-    pub(super) fn answers(&mut self, limits: &ConnectionLimits) {
-        self.has_answered = true;
+    pub(super) fn answers(&mut self, limits: &ConnectionLimits, now: Instant) {
+        self.answered_at = Some(now);
         self.tokens = (self.tokens + 1).min(limits.per_address_at_once);
     }
 

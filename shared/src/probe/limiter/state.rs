@@ -122,7 +122,7 @@ impl State {
             }
             index += 1;
             if let Look::Now = look
-                && let Some(candidate) = state.candidate(destination, share, limits, now_ms)
+                && let Some(candidate) = state.candidate(destination, share, limits, (now, now_ms))
                 && best.as_ref().is_none_or(|(_, _, order)| candidate.order < *order)
             {
                 let is_first_of_all = candidate.order == (false, 0);
@@ -146,16 +146,14 @@ impl State {
         let (id, now_ms) = (self.next_id, self.ms(now));
         let state = self.destinations.get_mut(&destination)?;
         let waiting = state.waiting.swap_remove(at);
-        let is_slow = state.is_slow_for(waiting.attempt.kind);
+        let is_slow = state.is_slow_for(waiting.attempt.kind, now);
         self.next_id += 1;
         self.free -= 1;
         state.take_token(limits, now);
         state.open.push_back(Open { id, since: now, quota: waiting.quota.clone(), is_slow });
         waiting.quota.lock().opens(destination, is_slow, now_ms);
-        if is_slow {
-            self.held_slow += 1;
-        }
-        if !state.is_slow {
+        self.held_slow += usize::from(is_slow);
+        if !is_slow || !state.is_slow {
             self.opened.push_back((now, destination, id));
         }
         Some((waiting, Granted { id, destination }))
@@ -167,17 +165,8 @@ impl State {
             && since + SLOW_AFTER <= now
         {
             self.opened.pop_front();
-            if let Some(state) = self.destinations.get_mut(&destination)
-                && !state.is_slow
-                && state.open.iter().any(|open| open.id == id)
-            {
-                state.is_slow = true;
-                state.has_answered = false;
-                for open in state.open.iter_mut().filter(|open| !open.is_slow) {
-                    open.is_slow = true;
-                    open.quota.lock().turns(true);
-                    self.held_slow += 1;
-                }
+            if let Some(state) = self.destinations.get_mut(&destination) {
+                self.held_slow += state.turns_slow(id, now);
             }
         }
         while let Some(&Reverse((at, destination))) = self.paused.peek()
@@ -223,7 +212,7 @@ impl State {
         let Some(at) = state.open.iter().position(|open| open.id == granted.id) else { return };
         let Some(closed) = state.open.remove(at) else { return };
         if is_answered {
-            state.answers(limits);
+            state.answers(limits, now);
         }
         let since_ms = ms_between(began, closed.since);
         closed.quota.lock().closes(destination, closed.is_slow, since_ms, now_ms);

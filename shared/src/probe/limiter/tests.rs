@@ -178,6 +178,21 @@ async fn among_a_thousand_tenants_whose_services_hang_at_one_address_a_healthy_o
     }
 }
 
+/// A hoster's address, or a machine so busy that an answer takes more than a second.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_answers_some_is_not_slow_for_those_that_expect_it() {
+    let limiter = limiter();
+    hang(&limiter, (0..3).map(|_| (TenantQuota::default(), Attempt::EXPECTED, address(1))));
+    tokio::task::yield_now().await;
+    assert_eq!(healthy_wait(&limiter, address(1)).await, Duration::ZERO);
+    let addresses = (0..1_000_u32).map(|n| Destination::Address(std::net::Ipv4Addr::from(n).into()));
+    hang(&limiter, addresses.map(|address| (TenantQuota::default(), doubtful(false), address)));
+    for _ in 0..20 {
+        assert_eq!(healthy_wait(&limiter, address(1)).await, Duration::ZERO);
+        tokio::time::sleep(Duration::from_millis(900)).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_the_tick_before_did_not_reach_comes_first() {
     let limiter = limiter();
