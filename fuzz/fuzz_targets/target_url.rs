@@ -1,20 +1,13 @@
 //! From a text to the verdict of the URL rule: whatever passes is canonical, public, and read alike by every parser that
 //! sees it on the way to a connection.
 #![no_main]
-#![expect(dead_code, reason = "the modules are there for `shared`, and more of them is used there")]
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
+use domain::target_url::{Policy, is_public};
 use libfuzzer_sys::fuzz_target;
 use url::{Host, Url};
-
-#[path = "../../shared/src/probe/address.rs"]
-mod address;
-#[path = "../../shared/src/probe/special_purpose.rs"]
-mod special_purpose;
-
-use address::{Policy, is_public};
 
 static POLICY: LazyLock<Policy> = LazyLock::new(|| {
     let triggers = ["webtrigger.atlassian.app", "hello.atlassian-dev.net"];

@@ -2,14 +2,15 @@
 //!
 //! Deliberately absent: trust. Who sent it is the hand-off's business.
 
+use domain::check::{Check, ExpectedStatus, Method};
+use domain::service::{AliveAfter, DownAfter, ServiceName, Thresholds};
+use domain::target_url::{Policy, Refusal};
 use lambda_http::http::HeaderMap;
 use lambda_http::http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use shared::page::FormInput;
-use shared::probe::{Check, ExpectedStatus, Method, Policy, Refusal};
-use shared::problem::{FieldError, Problem};
-use shared::service::{AliveAfter, DownAfter, ServiceName, Thresholds};
+use web::page::FormInput;
+use web::problem::{FieldError, Problem};
 
 /// The longest request body, in bytes: a hand-off of 8 KB and a URL of 2 KB, percent-encoded, fit several times.
 pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;

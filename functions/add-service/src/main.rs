@@ -1,22 +1,24 @@
 //! Composes and runs `add-service`.
 
 use add_service::AddService;
+use add_service::config::AddServiceConfig;
+use aws::environment::{Environment, LogConfig};
+use aws::kms::{DeploymentKey, WrappingKey};
+use aws::store::dynamo::DynamoStore;
+use aws::system::{SystemClock, random_nonce};
+use aws::telemetry::{self, cannot_start};
+use callback::HttpCallbacks;
 use lambda_http::{Error, service_fn};
-use shared::callback::http::HttpCallbacks;
-use shared::clock::{SystemClock, random_nonce};
-use shared::config::{AddServiceConfig, LogConfig};
-use shared::key::kms::{DeploymentKey, WrappingKey};
-use shared::probe::{HttpProbe, Limits};
-use shared::store::dynamo::DynamoStore;
-use shared::telemetry::{self, cannot_start};
-use shared::{aws, gateway};
+use probe::{HttpProbe, Limits};
+use web::gateway;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    telemetry::init(&LogConfig::from_env());
-    let config = AddServiceConfig::from_env().inspect_err(cannot_start)?;
-    let aws = aws::settings().await;
-    let kms = aws_sdk_kms::Client::new(&aws);
+    let environment = Environment::of_process();
+    telemetry::init(&LogConfig::read(&environment));
+    let config = AddServiceConfig::read(&environment).inspect_err(cannot_start)?;
+    let sdk = aws::client::settings().await;
+    let kms = aws_sdk_kms::Client::new(&sdk);
     let add_service = AddService {
         probe: HttpProbe::new(config.policy.clone(), Limits::default(), SystemClock)
             .inspect_err(cannot_start)?,
@@ -24,7 +26,7 @@ async fn main() -> Result<(), Error> {
         policy: config.policy,
         limits: config.limits,
         period: config.period,
-        store: DynamoStore::new(aws_sdk_dynamodb::Client::new(&aws), config.table),
+        store: DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table),
         deployment_key: DeploymentKey::new(kms.clone(), config.deployment_key_id),
         tenant_keys: WrappingKey::new(kms, config.wrapping_key_id),
         callbacks: HttpCallbacks::new(SystemClock).inspect_err(cannot_start)?,

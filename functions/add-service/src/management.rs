@@ -4,13 +4,13 @@
 //! a reloaded answer must not remove a service that was added again meanwhile. Deliberately absent: HTTP, and any call to the
 //! Forge app, which hears of the change with the next report.
 
-use shared::clock::Clock;
-use shared::handoff::{HandoffError, Management, Purpose};
-use shared::page::NextReport;
-use shared::problem::Problem;
-use shared::service::{Activity, Change};
-use shared::store::{HandoffUse, Registrations, ServiceChange, StoreError, WriteOutcome};
-use shared::tick::Period;
+use aws::store::{HandoffUse, Registrations, ServiceChange, StoreError, WriteOutcome};
+use domain::clock::Clock;
+use domain::handoff::{HandoffError, Management, Purpose};
+use domain::service::{Activity, Change};
+use domain::tick::Period;
+use web::page::NextReport;
+use web::problem::{Problem, handoff_problem};
 
 /// How often a change reads again and decides again because something changed in between.
 const ROUNDS: usize = 8;
@@ -90,7 +90,7 @@ impl NotChanged {
     /// What the person is told, and how to go on.
     pub(crate) fn problem(&self) -> Problem {
         match self {
-            Self::Handoff("expired") => HandoffError::Expired.problem(Purpose::Manage),
+            Self::Handoff("expired") => handoff_problem(&HandoffError::Expired, Purpose::Manage),
             Self::Handoff(_) => {
                 let detail = "It has been used for something else. Go back to Jira, open the Health Monitor page and press \
                               the button there again.";

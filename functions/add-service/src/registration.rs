@@ -3,27 +3,30 @@
 //!
 //! Deliberately absent: HTTP, and any private key. This function can have REGISTER signed, never an UPDATE.
 
-use jiff::Timestamp;
-use shared::callback::http::{Deliver, Patience, deliver};
-use shared::callback::message::{Register, RegisteredService, VERSION};
-use shared::callback::token::{self, CallbackClaims};
-use shared::callback::{Answer, Code};
-use shared::clock::{Clock, Nonce, whole_seconds};
-use shared::config::ServiceLimits;
-use shared::handoff::{Handoff, HandoffError, Purpose};
-use shared::id::{ServiceId, TenantId};
-use shared::key::{KeyError, MakeKey, Sign, TenantKey};
-use shared::metrics::{CallbackResult, Metric, Metrics};
-use shared::probe::{Attempt, Failure, HttpProbe, Observation, Probe as _, Refusal, TenantQuota};
-use shared::problem::{FieldError, Problem};
-use shared::service::{Activity, Service};
-use shared::status::{self, Status};
-use shared::store::{
+use crate::config::ServiceLimits;
+use aws::metrics::{CallbackResult, Metric, Metrics};
+use aws::store::{
     ATTEMPTS_PER_HANDOFF, HandoffUse, PendingRegistration, Registered, Registrations, StoreError,
     WriteOutcome,
 };
-use shared::tenant::{Tenant, TenantStatus};
-use shared::tick::Period;
+use aws::system::Nonce;
+use callback::{Deliver, Patience, deliver};
+use domain::check::{Failure, Observation};
+use domain::clock::{Clock, whole_seconds};
+use domain::handoff::{Handoff, HandoffError, Purpose};
+use domain::id::{ServiceId, TenantId};
+use domain::jws::{self, CallbackClaims};
+use domain::key::{KeyError, MakeKey, Sign, TenantKey};
+use domain::report::{Register, RegisteredService, VERSION};
+use domain::response::{Answer, Code};
+use domain::service::{Activity, Service};
+use domain::status::{self, Status};
+use domain::target_url::Refusal;
+use domain::tenant::{Tenant, TenantStatus};
+use domain::tick::Period;
+use jiff::Timestamp;
+use probe::{Attempt, HttpProbe, Probe as _, TenantQuota};
+use web::problem::{FieldError, Problem, handoff_problem};
 
 use crate::input::Wanted;
 
@@ -307,7 +310,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
 
     async fn new_tenant(&self, handoff: &Handoff, now: Timestamp) -> Result<Tenant, KeyError> {
         let context =
-            shared::key::KeyContext { cloud_id: handoff.cloud_id.clone(), tenant_id: handoff.tenant_id() };
+            domain::key::KeyContext { cloud_id: handoff.cloud_id.clone(), tenant_id: handoff.tenant_id() };
         let (public_key, wrapped_key) = self.tenant_keys.make_key(&context).await?;
         tracing::info!(
             request.id = self.request_id,
@@ -354,7 +357,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         let jti = data_encoding::HEXLOWER.encode(&(self.nonce)());
         let ids = (&tenant.cloud_id, &tenant_id);
         let claims = CallbackClaims::new(self.issuer, ids, "health:register", jti, &body, now);
-        let token = token::sign("forge-callback+jwt", &claims, self.deployment_key).await?;
+        let token = jws::sign("forge-callback+jwt", &claims, self.deployment_key).await?;
         let (answer, attempts) =
             deliver(self.callbacks, &tenant.trigger_url, &token, &body, Patience::REGISTER, tenant_id.seed())
                 .await;
@@ -429,7 +432,7 @@ impl NotAdded {
     /// What the person is told, and how to go on.
     pub(crate) fn problem(&self) -> Problem {
         match self {
-            Self::Handoff("expired") => HandoffError::Expired.problem(Purpose::Register),
+            Self::Handoff("expired") => handoff_problem(&HandoffError::Expired, Purpose::Register),
             Self::Handoff(_) => {
                 let detail =
                     "It has been used for another service. Go back to Jira and press “Add service” again.";

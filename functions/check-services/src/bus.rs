@@ -2,11 +2,11 @@
 
 use std::future::Future;
 
+use aws::client::BoundedClient;
 use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::operation::put_events::PutEventsInput;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use serde::Serialize;
-use shared::aws::BoundedClient;
 
 use crate::event::{
     CHECK_RANGE, Range, SOURCE, STATUS_CHANGED, StatusChanged, VERDICTS_HELD, VerdictsSuppressed,

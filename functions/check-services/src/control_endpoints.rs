@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use domain::check::Check;
 use futures::future::join_all;
-use shared::probe::{Attempt, Check, Probe, TenantQuota};
+use probe::{Attempt, Probe, TenantQuota};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 

@@ -1,12 +1,12 @@
 //! What starts an invocation: the schedule's tick, or a range of tenants that another invocation handed on.
 
+use aws::store::TenantRange;
+use domain::id::{CloudId, TenantId};
+use domain::service::ServiceName;
+use domain::status::Transition;
+use domain::tick::{Period, Tick};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use shared::id::{CloudId, TenantId};
-use shared::service::ServiceName;
-use shared::status::Transition;
-use shared::store::TenantRange;
-use shared::tick::{Period, Tick};
 
 /// `source` of events on our bus.
 pub const SOURCE: &str = "forge-health";

@@ -4,11 +4,11 @@
 //! switched, and the backend until it knows of it. So the key that is more likely to be trusted signs first, and the other
 //! one as soon as the app answers UNAUTHORIZED. Deliberately absent: who gets a new key (rotate-keys), and every private key.
 
+use domain::key::TenantKey;
+use domain::response::{Answer, Code};
+use domain::tenant::{NextKey, Tenant};
+use domain::tick::{Period, Tick};
 use jiff::SignedDuration;
-use shared::callback::{Answer, Code};
-use shared::key::TenantKey;
-use shared::tenant::{NextKey, Tenant};
-use shared::tick::{Period, Tick};
 
 /// For how many periods of the alarm an app that refuses its next key is offered it all the same, or an unusable one tried:
 /// `CallbacksRefused` asks for two of three.

@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use domain::id::{Kid, TenantId};
+use domain::key::{KeyError, PrivateKey, TenantKey, UnwrapKey};
+use domain::tenant::Tenant;
 use jiff::{SignedDuration, Timestamp};
-use shared::id::{Kid, TenantId};
-use shared::key::{KeyError, PrivateKey, TenantKey, UnwrapKey};
-use shared::tenant::Tenant;
 
 /// Tenants; only while one key follows another a tenant has two.
 const MAX_TENANTS: usize = 100_000;
@@ -80,9 +80,9 @@ impl<U: UnwrapKey> KeyCache<U> {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use shared::id::CloudId;
-    use shared::key::{KeyContext, WrappedKey};
-    use shared::tenant::{Introduction, NextKey, TenantStatus, TriggerRule};
+    use domain::id::CloudId;
+    use domain::key::{KeyContext, WrappedKey};
+    use domain::tenant::{Introduction, NextKey, TenantStatus, TriggerRule};
 
     use super::*;
 

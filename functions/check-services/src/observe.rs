@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
+use aws::store::Watched;
+use domain::check::Observation;
+use domain::id::{ServiceId, TenantId};
+use domain::service::{Activity, Service};
+use domain::status::{self, Confirmation, Finding, MAX_SUPPRESSED, ServiceStatus, Status};
+use domain::tick::{Period, Tick};
 use futures::StreamExt as _;
 use futures::future::{Either, ready, select};
 use futures::stream::FuturesUnordered;
-use shared::id::{ServiceId, TenantId};
-use shared::probe::{Attempt, AttemptKind, Observation, Probe, TenantQuota};
-use shared::service::{Activity, Service};
-use shared::status::{self, Confirmation, Finding, MAX_SUPPRESSED, ServiceStatus, Status};
-use shared::store::Watched;
-use shared::tick::{Period, Tick};
+use probe::{Attempt, AttemptKind, Probe, TenantQuota};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 

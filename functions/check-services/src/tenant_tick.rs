@@ -4,22 +4,22 @@
 
 use std::time::Duration;
 
+use aws::store::{Checks, Deliveries, StoreError, Watched, WriteOutcome};
+use aws::telemetry::Chain;
+use callback::{Deliver, Patience, deliver};
+use domain::clock::{Clock, whole_seconds};
+use domain::id::{ServiceId, TenantId};
+use domain::jws::{self, CallbackClaims};
+use domain::key::{KeyError, TenantKey, UnwrapKey};
+use domain::report::{Update, UpdatedService, VERSION};
+use domain::response::{Answer, Code};
+use domain::service::Service;
+use domain::status::{self, Finding, State, TenantServices};
+use domain::tenant::{NextKey, Tenant, TenantStatus};
+use domain::tick::{Period, Tick};
 use futures::future::join;
 use jiff::{SignedDuration, Timestamp};
-use shared::callback::http::{Deliver, Patience, deliver};
-use shared::callback::message::{Update, UpdatedService, VERSION};
-use shared::callback::token::{self, CallbackClaims};
-use shared::callback::{Answer, Code};
-use shared::clock::{Clock, whole_seconds};
-use shared::id::{ServiceId, TenantId};
-use shared::key::{KeyError, TenantKey, UnwrapKey};
-use shared::probe::Probe;
-use shared::service::Service;
-use shared::status::{self, Finding, State, TenantServices};
-use shared::store::{Checks, Deliveries, StoreError, Watched, WriteOutcome};
-use shared::telemetry::Chain;
-use shared::tenant::{NextKey, Tenant, TenantStatus};
-use shared::tick::{Period, Tick};
+use probe::Probe;
 use tokio::time::{Instant, timeout_at};
 
 use crate::bus::Publish;
@@ -401,7 +401,7 @@ where
         let ids = (update.cloud_id, update.tenant_id);
         let jti = format!("{}.{}", update.tenant_id, update.tick);
         let claims = CallbackClaims::new(&self.settings.issuer, ids, "health:update", jti, &body, now);
-        let token = token::sign("forge-callback+jwt", &claims, key.as_ref()).await?;
+        let token = jws::sign("forge-callback+jwt", &claims, key.as_ref()).await?;
         Ok((token, body))
     }
 

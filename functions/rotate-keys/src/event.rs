@@ -1,8 +1,8 @@
 //! What starts an invocation: the schedule, or an operator.
 
+use domain::id::TenantId;
 use jiff::Timestamp;
 use serde::Deserialize;
-use shared::id::TenantId;
 
 /// An event, as far as it matters here.
 #[derive(Debug, Clone, Deserialize)]

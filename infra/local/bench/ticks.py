@@ -14,7 +14,7 @@ from processes import Failed
 from watch import tick_event
 
 PERIOD_S = 60
-# A tick may be run from a minute before it begins until two periods after (shared/src/tick.rs), and so may each range that
+# A tick may be run from a minute before it begins until two periods after (shared/domain/src/tick.rs), and so may each range that
 # it hands on: the last one is left for ranges that wait for a process.
 EARLY_S, LATE_S = 59, PERIOD_S
 POLL_S = 0.005

@@ -16,7 +16,7 @@ from lambda_process import FunctionFailed
 from processes import Failed, Processes, free_port
 from watch import tick_event
 
-# A tick may be run from a minute before it begins until two minutes after; see shared/src/tick.rs.
+# A tick may be run from a minute before it begins until two minutes after; see shared/domain/src/tick.rs.
 EARLY_S, LATE_S = 59, 120
 # A run with confirmations (2 s + 5 s) and its surroundings; no kill is tried when less than two of them are left.
 LONGEST_RUN_S = 15

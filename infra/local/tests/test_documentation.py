@@ -43,7 +43,7 @@ def drawn(widget: dict) -> list[tuple[str, str]]:
 
 
 def custom_metrics() -> set[str]:
-    source = (settings.ROOT / "shared" / "src" / "metrics.rs").read_text()
+    source = (settings.ROOT / "shared" / "aws" / "src" / "metrics.rs").read_text()
     _, body = source.split("fn name(self) -> &'static str {")
     return set(re.findall(r'=> "(\w+)"', body.split("fn unit")[0]))
 
@@ -51,7 +51,7 @@ def custom_metrics() -> set[str]:
 def log_fields() -> set[str]:
     """The fields of every tracing::...! call of the deployed code."""
     found = set()
-    folders = [settings.ROOT / "shared" / "src", *settings.ROOT.glob("functions/*/src")]
+    folders = [*settings.ROOT.glob("shared/*/src"), *settings.ROOT.glob("functions/*/src")]
     for source in (source for folder in folders for source in folder.rglob("*.rs")):
         text = source.read_text()
         for call in re.finditer(r"tracing::(?:error|warn|info|debug|trace)!\(", text):

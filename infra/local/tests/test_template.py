@@ -222,7 +222,7 @@ def test_alarms_follow_the_period_of_the_checks():
 
 
 def test_there_are_three_control_endpoints_unless_asked_otherwise():
-    # The values that shared/src/config.rs reads.
+    # The values that shared/aws/src/environment.rs reads.
     parameter = load_template()["Parameters"]["ControlUrls"]
     default = parameter["Default"].split(",")
     assert len(default) == 3 and len({url.split("/")[2] for url in default}) == 3
@@ -236,7 +236,7 @@ def test_there_are_three_control_endpoints_unless_asked_otherwise():
 
 
 def test_keys_live_for_ninety_days_unless_asked_otherwise():
-    # The values that shared/src/config.rs reads.
+    # The values that shared/aws/src/environment.rs reads.
     parameter = load_template()["Parameters"]["KeyLifetimeDays"]
     assert (parameter["Default"], parameter["MinValue"], parameter["MaxValue"]) == (90, 0, 3650)
     variables = RESOURCES["RotateKeysFunction"]["Properties"]["Environment"]["Variables"]

@@ -5,7 +5,7 @@ import sys
 
 import settings
 
-FOLDER = settings.ROOT / "events" / "callback"
+FOLDER = settings.ROOT / "testdata" / "callback"
 
 
 def test_the_vectors_are_what_their_generator_makes():

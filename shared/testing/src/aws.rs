@@ -1,14 +1,14 @@
 //! The local AWS that `make test` starts, and fresh resources in it for every test.
 
+use aws::kms::{DeploymentKey, WrappingKey};
+use aws::store::dynamo::DynamoStore;
+use aws::system::random_nonce;
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
     ProjectionType, ScalarAttributeType,
 };
 use aws_sdk_kms::types::{KeySpec, KeyUsageType};
-use shared::clock::random_nonce;
-use shared::key::kms::{DeploymentKey, WrappingKey};
-use shared::store::dynamo::DynamoStore;
 
 /// A table and two keys of one test.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ impl LocalAws {
     /// # Panics
     /// Without a local AWS: these tests never skip.
     pub async fn start() -> Self {
-        let settings = shared::aws::settings().await;
+        let settings = aws::client::settings().await;
         assert!(
             settings.endpoint_url().is_some_and(|url| url.starts_with("http://127.0.0.1:")),
             "AWS_ENDPOINT_URL names no local AWS; run `make test`, which starts one"

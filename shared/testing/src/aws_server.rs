@@ -37,7 +37,7 @@ impl AwsServer {
         let exchanges = Arc::new(Mutex::new(Exchanges { answers, ..Exchanges::default() }));
         let app = Router::new().fallback(answer).with_state(Arc::clone(&exchanges));
         tokio::spawn(async { axum::serve(listener, app).await });
-        Self { url, settings: shared::aws::settings().await, exchanges }
+        Self { url, settings: aws::client::settings().await, exchanges }
     }
 
     /// One that answers every call with this error code, in the way of AWS's JSON protocols.

@@ -6,18 +6,18 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use jiff::Timestamp;
-use shared::handoff::Binding;
-use shared::id::{HandoffId, ServiceId, TenantId};
-use shared::key::{KeyContext, KeyError, MakeKey, PrivateKey, PublicKey, Sign, UnwrapKey, WrappedKey};
-use shared::service::Service;
-use shared::status::State;
-use shared::store::{
+use aws::store::{
     Checks, Deliveries, HandoffUse, PendingRegistration, Registered, Registrations, Rotations, ServiceChange,
     StoreError, TenantRange, Watched, WriteOutcome,
 };
-use shared::tenant::{NextKey, Tenant, TenantStatus};
-use shared::tick::Tick;
+use domain::handoff::Binding;
+use domain::id::{HandoffId, ServiceId, TenantId};
+use domain::key::{KeyContext, KeyError, MakeKey, PrivateKey, PublicKey, Sign, UnwrapKey, WrappedKey};
+use domain::service::Service;
+use domain::status::State;
+use domain::tenant::{NextKey, Tenant, TenantStatus};
+use domain::tick::Tick;
+use jiff::Timestamp;
 
 /// How a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,22 +6,22 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use aws::system::random_nonce;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use domain::handoff::{CallbackRule, HANDOFF_TYPE, HandoffRule};
+use domain::id::{CloudId, Kid, ServiceId, TenantId};
+use domain::jws::{self, InvalidToken};
+use domain::key::{Jwk, PrivateKey, PublicKey};
+use domain::key_endorsement::INTRODUCTION_TYPE;
+use domain::tenant::TriggerRule;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use shared::callback::introduction::INTRODUCTION_TYPE;
-use shared::callback::token::{self, InvalidToken};
-use shared::clock::random_nonce;
-use shared::handoff::{CallbackRule, HANDOFF_TYPE, HandoffRule};
-use shared::id::{CloudId, Kid, ServiceId, TenantId};
-use shared::key::{Jwk, PrivateKey, PublicKey};
-use shared::tenant::TriggerRule;
 use tokio::net::TcpListener;
 
 /// `BACKEND_URL` in the tests.
@@ -173,7 +173,7 @@ impl ForgeApp {
             "callbackUrl": "https://shop.atlassian.net/jira"
         });
         claims.as_object_mut().expect("it is one").extend(others);
-        token::sign(HANDOFF_TYPE, &claims, self.key.as_ref()).await.expect("a signed hand-off")
+        jws::sign(HANDOFF_TYPE, &claims, self.key.as_ref()).await.expect("a signed hand-off")
     }
 
     /// Answers the next callbacks like this, then as before.
@@ -325,7 +325,7 @@ impl Inbox {
 
     fn introduced(&self, token: &str, message: &Value, keys: &[TrustedKey], now_s: i64) -> Option<PublicKey> {
         let signers: Vec<_> = self.deployment_keys.values().map(|key| (key.kid(), key.clone())).collect();
-        let claims: Value = token::verify(token, INTRODUCTION_TYPE, &signers).ok()?;
+        let claims: Value = jws::verify(token, INTRODUCTION_TYPE, &signers).ok()?;
         let fits = claims["sub"] == message["tenantId"]
             && claims["aud"] == message["cloudId"]
             && claims["currentKid"] == keys.first()?.key.kid().to_string()
@@ -390,7 +390,7 @@ fn verify(
     } else {
         tenant_keys.iter().map(|trusted| (trusted.key.kid(), trusted.key.clone())).collect()
     };
-    let claims: Value = match token::verify(token, "forge-callback+jwt", &keys) {
+    let claims: Value = match jws::verify(token, "forge-callback+jwt", &keys) {
         Ok(claims) => claims,
         Err(InvalidToken::Key) if message["keyIntroduction"].is_string() => {
             return Err(NotVerified::KeyToBeIntroduced);
@@ -416,7 +416,7 @@ fn verify(
         // The app compares the service's owner with the hand-off that it signed itself.
         let token = message["handoff"].as_str().ok_or("no hand-off")?;
         let handoff: Value =
-            token::verify(token, HANDOFF_TYPE, &inbox.own_keys).map_err(|error| error.to_string())?;
+            jws::verify(token, HANDOFF_TYPE, &inbox.own_keys).map_err(|error| error.to_string())?;
         if handoff["accountId"] != message["service"]["owner"] {
             return Err("service.owner is not the hand-off's".into());
         }

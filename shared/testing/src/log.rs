@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
+use aws::environment::LogConfig;
+use aws::telemetry;
 use serde_json::Value;
-use shared::config::LogConfig;
-use shared::telemetry;
 use tracing::subscriber::DefaultGuard;
 
 /// Collects the log lines of this thread, at the most talkative level, as long as it lives.

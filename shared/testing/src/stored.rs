@@ -1,18 +1,18 @@
 //! Registrations and changes as add-service stores them, and suspensions as check-services does, for tests of what the other
 //! functions make of them.
 
-use jiff::Timestamp;
-use shared::clock::random_nonce;
-use shared::handoff::Binding;
-use shared::id::{HandoffId, ServiceId, TenantId};
-use shared::service::{Change, Service};
-use shared::status::State;
-use shared::store::dynamo::DynamoStore;
-use shared::store::{
+use aws::store::dynamo::DynamoStore;
+use aws::store::{
     Checks as _, PendingRegistration, Registrations as _, SUSPENDED_FOR, ServiceChange, WriteOutcome,
 };
-use shared::tenant::Tenant;
-use shared::tick::{Period, Tick};
+use aws::system::random_nonce;
+use domain::handoff::Binding;
+use domain::id::{HandoffId, ServiceId, TenantId};
+use domain::service::{Change, Service};
+use domain::status::State;
+use domain::tenant::Tenant;
+use domain::tick::{Period, Tick};
+use jiff::Timestamp;
 
 /// An unused hand-off.
 #[must_use]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use domain::clock::Clock;
 use jiff::Timestamp;
-use shared::clock::Clock;
 
 /// A clock shared by everything that clones it.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-/** The hand-offs of events/callback/vectors.json, which the Rust tests read as well. */
+/** The hand-offs of testdata/callback/vectors.json, which the Rust tests read as well. */
 import { readFileSync } from 'node:fs';
 
 import type { Ed25519PublicJwk } from 'forge-callback-verifier';
@@ -17,7 +17,7 @@ interface Vectors {
   };
 }
 
-const { handoffs } = JSON.parse(readFileSync(new URL('../../../../events/callback/vectors.json', import.meta.url), 'utf8')) as Vectors;
+const { handoffs } = JSON.parse(readFileSync(new URL('../../../../testdata/callback/vectors.json', import.meta.url), 'utf8')) as Vectors;
 
 it.each(handoffs.cases)('a hand-off $name: the app accepts it as its own: $app', async ({ token, at, app }) => {
   const claims = await verifyHandoff(token, { ...handoffs, registeredAt: at });

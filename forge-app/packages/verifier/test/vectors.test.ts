@@ -1,4 +1,4 @@
-/** The vectors of events/callback/vectors.json, which the Rust tests read as well. */
+/** The vectors of testdata/callback/vectors.json, which the Rust tests read as well. */
 import { createPrivateKey, createPublicKey, sign } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
@@ -23,7 +23,7 @@ interface Vectors {
   };
 }
 
-const { ids, keys, callbacks } = JSON.parse(readFileSync(new URL('../../../../events/callback/vectors.json', import.meta.url), 'utf8')) as Vectors;
+const { ids, keys, callbacks } = JSON.parse(readFileSync(new URL('../../../../testdata/callback/vectors.json', import.meta.url), 'utf8')) as Vectors;
 
 it('derives the tenant ids', () => {
   expect(ids.length).toBeGreaterThanOrEqual(4);

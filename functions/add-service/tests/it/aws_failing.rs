@@ -1,16 +1,16 @@
 //! Every call to AWS fails once, in every way: the person gets a clear answer, and the same request again finishes.
 
 use add_service::AddService;
+use aws::kms::{DeploymentKey, WrappingKey};
+use aws::store::Registrations as _;
+use aws::store::dynamo::DynamoStore;
+use domain::clock::Clock as _;
+use domain::id::ServiceId;
+use domain::service::Activity;
+use domain::tenant::TenantStatus;
 use serde_json::{Value, json};
-use shared::clock::Clock as _;
-use shared::id::ServiceId;
-use shared::key::kms::{DeploymentKey, WrappingKey};
-use shared::service::Activity;
-use shared::store::Registrations as _;
-use shared::store::dynamo::DynamoStore;
-use shared::tenant::TenantStatus;
-use shared_testing::failing::{FailingKeys, FailingStore, Fault, Faults};
-use shared_testing::time::FixedClock;
+use testing::failing::{FailingKeys, FailingStore, Fault, Faults};
+use testing::time::FixedClock;
 
 use crate::world::{MANAGE_JSON, World, changed, document, json_request, text};
 
@@ -18,7 +18,7 @@ type Faulty = AddService<
     FailingStore<DynamoStore>,
     FailingKeys<DeploymentKey>,
     FailingKeys<WrappingKey>,
-    shared::callback::http::HttpCallbacks,
+    callback::HttpCallbacks,
     FixedClock,
 >;
 

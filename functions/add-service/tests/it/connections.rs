@@ -2,17 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use futures::future::{BoxFuture, FutureExt as _, join_all};
-use jiff::Timestamp;
-use shared::id::{CloudId, HandoffId, TenantId};
-use shared::key::kms::{DeploymentKey, WrappingKey};
-use shared::key::{
+use aws::kms::{DeploymentKey, WrappingKey};
+use aws::store::dynamo::DynamoStore;
+use aws::store::{Checks as _, Registrations as _, Rotations as _, StoreError, TenantRange};
+use domain::id::{CloudId, HandoffId, TenantId};
+use domain::key::{
     KeyContext, KeyError, MakeKey as _, PrivateKey, Sign as _, TenantKey, UnwrapKey as _, WrappedKey,
 };
-use shared::store::dynamo::DynamoStore;
-use shared::store::{Checks as _, Registrations as _, Rotations as _, StoreError, TenantRange};
-use shared::tenant::{Tenant, TenantStatus, TriggerRule};
-use shared_testing::aws_server::AwsServer;
+use domain::tenant::{Tenant, TenantStatus, TriggerRule};
+use futures::future::{BoxFuture, FutureExt as _, join_all};
+use jiff::Timestamp;
+use testing::aws_server::AwsServer;
 
 /// What a call ended with, as far as it matters here.
 type Call<'a> = BoxFuture<'a, bool>;

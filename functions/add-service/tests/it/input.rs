@@ -1,10 +1,10 @@
 //! What is sent to the route: the sample events, and everything that is refused at the edge.
 
+use aws::store::Registrations as _;
+use domain::clock::Clock as _;
+use domain::id::TenantId;
+use domain::key::PublicKey;
 use serde_json::{Value, json};
-use shared::clock::Clock as _;
-use shared::id::TenantId;
-use shared::key::PublicKey;
-use shared::store::Registrations as _;
 
 use crate::world::{FORM, JSON, World, changed, document, in_form, json_request, text};
 
@@ -195,4 +195,4 @@ async fn the_sample_events_carry_a_handoff_of_the_vectors() {
     }
 }
 
-const VECTORS: &str = include_str!("../../../../events/callback/vectors.json");
+const VECTORS: &str = include_str!("../../../../testdata/callback/vectors.json");

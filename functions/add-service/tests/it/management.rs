@@ -1,18 +1,18 @@
 //! Removing, pausing and resuming: who may, what it does, and what a repetition does.
 
+use add_service::config::ServiceLimits;
+use aws::store::{Checks as _, Registered, Registrations as _, WriteOutcome};
+use domain::clock::Clock as _;
+use domain::id::ServiceId;
+use domain::service::Activity;
+use domain::status::{History, ServiceStatus, State, Status};
+use domain::tenant::TenantStatus;
+use domain::tick::{Period, Tick};
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use serde_json::{Value, json};
-use shared::clock::Clock as _;
-use shared::config::ServiceLimits;
-use shared::id::ServiceId;
-use shared::service::Activity;
-use shared::status::{History, ServiceStatus, State, Status};
-use shared::store::{Checks as _, Registered, Registrations as _, WriteOutcome};
-use shared::tenant::TenantStatus;
-use shared::tick::{Period, Tick};
-use shared_testing::forge_app::{ForgeApp, management_claims};
-use shared_testing::stored;
+use testing::forge_app::{ForgeApp, management_claims};
+use testing::stored;
 
 use crate::world::{
     Deployed, MANAGE_FORM, MANAGE_JSON, World, changed, document, in_form, json_request, text,
@@ -211,7 +211,7 @@ async fn a_handoff_of_another_installation_reaches_nothing_of_the_site() {
     let world = World::start().await;
     let a = add(&world, "a").await;
     let before = stored(&world).await;
-    let key = shared::key::Sign::public_key(&world.aws.deployment_key()).await.unwrap();
+    let key = domain::key::Sign::public_key(&world.aws.deployment_key()).await.unwrap();
     // The same app and key, another installation, which names this one's service.
     let stranger = ForgeApp::start(&key).await;
     for (change, status) in [("remove", 200), ("pause", 404), ("resume", 404)] {
@@ -282,7 +282,7 @@ async fn what_forge_has_not_accepted_can_be_removed_and_nothing_else() {
     let world = World::start().await;
     let a = add(&world, "a").await;
     assert_eq!(ask(&world, "remove", &a).await.status(), 200);
-    world.app.answer_next([shared_testing::forge_app::Reply::Code(403, "HANDOFF_INVALID")]);
+    world.app.answer_next([testing::forge_app::Reply::Code(403, "HANDOFF_INVALID")]);
     assert_eq!(world.function().handle(json_request(&world.wish("a").await)).await.status(), 403);
     for change in ["pause", "resume"] {
         assert_eq!(ask(&world, change, &a).await.status(), 404, "{change}");
@@ -321,7 +321,7 @@ async fn a_service_that_is_removed_and_added_again_starts_afresh() {
     let register = world.app.received("REGISTER").pop().unwrap();
     assert_eq!(register.body["service"]["status"], "ALIVE");
     let stored = stored(&world).await;
-    let now = shared::status::current(&stored.state, &stored.services[0]);
+    let now = domain::status::current(&stored.state, &stored.services[0]);
     assert_eq!((now.status, now.since, now.suppressed), (Status::Alive, world.clock.now(), 0));
 }
 
@@ -351,10 +351,10 @@ async fn a_registration_that_lost_its_place_activates_nothing() {
     world.clock.advance(60);
     add(&world, "a").await;
     // What Forge accepted was the service of before, or somebody else's.
-    let somebody = shared::id::Owner::parse("somebody-else").unwrap();
+    let somebody = domain::id::Owner::parse("somebody-else").unwrap();
     let Registered { tenant, services, .. } = stored(&world).await;
     let now_there = services[0].clone();
-    for lost in [service, shared::service::Service { owner: somebody, ..now_there.clone() }] {
+    for lost in [service, domain::service::Service { owner: somebody, ..now_there.clone() }] {
         let outcome = world.aws.store().activate(&tenant, &lost, &[], now).await;
         assert_eq!(outcome.unwrap(), WriteOutcome::Conflict);
     }
@@ -451,7 +451,7 @@ async fn the_sample_events_carry_a_handoff_of_the_vectors() {
     let mut function = world.function();
     let vectors: Value = serde_json::from_str(VECTORS).unwrap();
     let key = serde_json::from_value(vectors["handoffs"]["key"].clone()).unwrap();
-    let key = shared::key::PublicKey::from_jwk(&key).unwrap();
+    let key = domain::key::PublicKey::from_jwk(&key).unwrap();
     function.handoffs.keys = vec![(key.kid(), key)];
     let answer = async |event| {
         let request = changed(event, |event| event["headers"]["accept"] = json!("application/json"));
@@ -467,7 +467,7 @@ async fn the_sample_events_carry_a_handoff_of_the_vectors() {
     }
 }
 
-const VECTORS: &str = include_str!("../../../../events/callback/vectors.json");
+const VECTORS: &str = include_str!("../../../../testdata/callback/vectors.json");
 
 /// A name, the expected status, and what is changed in the sample event.
 type Case = (&'static str, u16, Box<dyn Fn(&mut Value)>);

@@ -3,22 +3,22 @@
 use std::sync::Arc;
 
 use add_service::AddService;
+use aws::kms::{DeploymentKey, WrappingKey};
+use aws::store::dynamo::DynamoStore;
+use aws::store::{Checks as _, Registered, Registrations as _, Rotations as _, WriteOutcome};
+use callback::HttpCallbacks;
+use domain::clock::Clock as _;
+use domain::id::ServiceId;
+use domain::key::{KeyContext, MakeKey as _, TenantKey};
+use domain::key_endorsement::introduce;
+use domain::service::Activity;
+use domain::tenant::{NextKey, TenantStatus};
 use lambda_http::{Body, Response};
 use serde_json::{Value, json};
-use shared::callback::http::HttpCallbacks;
-use shared::callback::introduction::introduce;
-use shared::clock::Clock as _;
-use shared::id::ServiceId;
-use shared::key::kms::{DeploymentKey, WrappingKey};
-use shared::key::{KeyContext, MakeKey as _, TenantKey};
-use shared::service::Activity;
-use shared::store::dynamo::DynamoStore;
-use shared::store::{Checks as _, Registered, Registrations as _, Rotations as _, WriteOutcome};
-use shared::tenant::{NextKey, TenantStatus};
-use shared_testing::failing::{FailingStore, Faults};
-use shared_testing::forge_app::{ACCEPTED, Reply};
-use shared_testing::stored;
-use shared_testing::time::FixedClock;
+use testing::failing::{FailingStore, Faults};
+use testing::forge_app::{ACCEPTED, Reply};
+use testing::stored;
+use testing::time::FixedClock;
 
 use crate::world::{MANAGE_JSON, World, changed, document, json_request, text};
 

@@ -1,16 +1,16 @@
 //! The order of a registration and its answers.
 
+use add_service::config::ServiceLimits;
+use aws::store::{Registered, Registrations as _, Rotations as _, WriteOutcome};
+use callback::HttpCallbacks;
+use domain::clock::Clock as _;
+use domain::key::{MakeKey as _, TenantKey};
+use domain::key_endorsement::introduce;
+use domain::service::Activity;
+use domain::tenant::TenantStatus;
 use lambda_http::Response;
 use serde_json::{Value, json};
-use shared::callback::http::HttpCallbacks;
-use shared::callback::introduction::introduce;
-use shared::clock::Clock as _;
-use shared::config::ServiceLimits;
-use shared::key::{MakeKey as _, TenantKey};
-use shared::service::Activity;
-use shared::store::{Registered, Registrations as _, Rotations as _, WriteOutcome};
-use shared::tenant::TenantStatus;
-use shared_testing::forge_app::{ACCEPTED, ForgeApp, Reply};
+use testing::forge_app::{ACCEPTED, ForgeApp, Reply};
 
 use crate::world::{Deployed, World, document, json_request, text};
 
@@ -268,8 +268,8 @@ async fn a_handoff_that_was_only_tried_can_still_be_refused_for_another_purpose(
     wish["handoff"] = json!(world.app.handoff_with(json!({ "jti": jti }), world.clock.now()).await);
     assert_eq!(send(&function, &wish).await.status(), 403);
     // An app that used a number twice: the change is made, and the registration is then over.
-    let service = shared::id::ServiceId::derive(&world.app.tenant_id(), &world.target.url("a"));
-    let mut claims = shared_testing::forge_app::management_claims("remove", &service);
+    let service = domain::id::ServiceId::derive(&world.app.tenant_id(), &world.target.url("a"));
+    let mut claims = testing::forge_app::management_claims("remove", &service);
     claims["jti"] = json!(jti);
     let body = json!({ "handoff": world.app.handoff_with(claims, world.clock.now()).await });
     let request =
@@ -410,7 +410,7 @@ async fn a_stranger_with_a_trigger_of_his_own_touches_nothing_of_the_site() {
     assert_eq!(send(&function, &world.wish("a").await).await.status(), 201);
     let before = stored(&world).await;
 
-    let key = shared::key::Sign::public_key(&world.aws.deployment_key()).await.unwrap();
+    let key = domain::key::Sign::public_key(&world.aws.deployment_key()).await.unwrap();
     let stranger = ForgeApp::start(&key).await;
     // The same app, and the victim's site in the claims: only the trigger is another one.
     let claims = json!({ "cloudId": world.app.cloud_id, "triggerUrl": stranger.trigger_url });
@@ -427,9 +427,8 @@ async fn a_target_that_turns_out_to_be_forbidden_is_refused_beside_its_field() {
     let mut function = world.function();
     // The policy of the form lets loopback through, the probe's does not: what a name that resolves to a forbidden
     // address looks like.
-    let strict = shared::probe::Policy::public(vec![], vec![]);
-    function.probe =
-        shared::probe::HttpProbe::new(strict, shared::probe::Limits::default(), world.clock.clone()).unwrap();
+    let strict = domain::target_url::Policy::public(vec![], vec![]);
+    function.probe = probe::HttpProbe::new(strict, probe::Limits::default(), world.clock.clone()).unwrap();
     let response = send(&function, &world.wish("a").await).await;
     let answer = document(&response);
     assert_eq!(

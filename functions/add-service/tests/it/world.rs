@@ -1,24 +1,26 @@
 //! One deployment of add-service, one app, one endpoint.
 
 use add_service::AddService;
+use add_service::config::ServiceLimits;
+use aws::kms::{DeploymentKey, WrappingKey};
+use aws::metrics::Metrics;
+use aws::store::dynamo::DynamoStore;
+use aws::system::random_nonce;
+use callback::HttpCallbacks;
 use data_encoding::BASE64;
+use domain::clock::Clock as _;
+use domain::handoff::HandoffRule;
+use domain::key::Sign as _;
+use domain::target_url::Policy;
+use domain::tick::Period;
 use lambda_http::{Body, Request, Response};
+use probe::{HttpProbe, Limits};
 use serde_json::{Value, json};
-use shared::callback::http::HttpCallbacks;
-use shared::clock::{Clock as _, random_nonce};
-use shared::config::ServiceLimits;
-use shared::gateway;
-use shared::handoff::HandoffRule;
-use shared::key::Sign as _;
-use shared::key::kms::{DeploymentKey, WrappingKey};
-use shared::metrics::Metrics;
-use shared::probe::{HttpProbe, Limits, Policy};
-use shared::store::dynamo::DynamoStore;
-use shared::tick::Period;
-use shared_testing::aws::LocalAws;
-use shared_testing::forge_app::ForgeApp;
-use shared_testing::target::Target;
-use shared_testing::time::FixedClock;
+use testing::aws::LocalAws;
+use testing::forge_app::ForgeApp;
+use testing::target::Target;
+use testing::time::FixedClock;
+use web::gateway;
 
 pub(crate) type Deployed = AddService<DynamoStore, DeploymentKey, WrappingKey, HttpCallbacks, FixedClock>;
 

@@ -5,21 +5,22 @@
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
 
 use add_service::AddService;
+use add_service::config::ServiceLimits;
+use aws::kms::{DeploymentKey, WrappingKey};
+use aws::store::Registrations as _;
 use data_encoding::BASE64URL_NOPAD;
+use domain::clock::Clock as _;
+use domain::handoff::HandoffRule;
+use domain::key::Sign as _;
+use domain::target_url::Policy;
+use domain::tenant::TriggerRule;
 use lambda_http::Request;
+use probe::{HttpProbe, Limits};
 use serde_json::{Value, json};
-use shared::clock::Clock as _;
-use shared::config::ServiceLimits;
-use shared::handoff::HandoffRule;
-use shared::key::Sign as _;
-use shared::key::kms::{DeploymentKey, WrappingKey};
-use shared::probe::{HttpProbe, Limits, Policy};
-use shared::store::Registrations as _;
-use shared::tenant::TriggerRule;
-use shared_testing::failing::{FailingStore, Fault, Faults};
-use shared_testing::forge_app::{self, ForgeApp, Reply};
-use shared_testing::log::Log;
-use shared_testing::target;
+use testing::failing::{FailingStore, Fault, Faults};
+use testing::forge_app::{self, ForgeApp, Reply};
+use testing::log::Log;
+use testing::target;
 
 #[path = "../it/world.rs"]
 #[expect(dead_code, reason = "shared with the other tests")]
@@ -203,7 +204,7 @@ async fn changes(world: &World, log: &mut Log) {
     let line = with(refused(401, "HANDOFF_INVALID"), &json!({ "request.id": "ID0123456789" }));
     send(log, &function, request(&forged), 401, &[line]).await;
 
-    let store = shared::store::dynamo::DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
+    let store = aws::store::dynamo::DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
     let broken = AddService { store, ..world.function_with(world.app.handoff_rule(), LIMITS) };
     let handoff = world.app.management("remove", service, now).await;
     let line = with(refused(500, "INTERNAL"), &about);
@@ -229,7 +230,7 @@ async fn failures_of_ours(world: &World, log: &mut Log) {
     let function = || world.function_with(world.app.handoff_rule(), LIMITS);
     let kms = || aws_sdk_kms::Client::new(&world.aws.settings);
 
-    let store = shared::store::dynamo::DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
+    let store = aws::store::dynamo::DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
     let broken = AddService { store, ..function() };
     send(log, &broken, json_request(&another), 500, std::slice::from_ref(&internal)).await;
 

@@ -1,16 +1,16 @@
 //! Answers of AWS that the local one cannot be made to give: an event bus that takes some entries and not others,
 //! throttling, refusals, and silence.
 
+use aws::kms::WrappingKey;
+use aws::store::dynamo::DynamoStore;
+use aws::store::{Checks as _, StoreError, TenantRange};
 use check_services::bus::{BusError, EventBus, Publish as _};
 use check_services::event::{Range, VerdictsSuppressed};
+use domain::id::{CloudId, TenantId};
+use domain::key::{KeyContext, KeyError, UnwrapKey as _, WrappedKey};
+use domain::tick::{Period, Tick};
 use serde_json::{Value, json};
-use shared::id::{CloudId, TenantId};
-use shared::key::kms::WrappingKey;
-use shared::key::{KeyContext, KeyError, UnwrapKey as _, WrappedKey};
-use shared::store::dynamo::DynamoStore;
-use shared::store::{Checks as _, StoreError, TenantRange};
-use shared::tick::{Period, Tick};
-use shared_testing::aws_server::AwsServer;
+use testing::aws_server::AwsServer;
 
 fn ranges(count: u8) -> Vec<Range> {
     let period = Period::from_minutes(5).unwrap();

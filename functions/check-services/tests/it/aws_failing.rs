@@ -3,23 +3,23 @@
 
 use std::collections::BTreeSet;
 
+use aws::kms::WrappingKey;
+use aws::store::dynamo::DynamoStore;
+use aws::store::{Checks as _, Deliveries};
+use callback::HttpCallbacks;
 use check_services::bus::{BusError, Publish};
 use check_services::event::{Event, Range, StatusChanged, VerdictsSuppressed};
 use check_services::key_cache::KeyCache;
 use check_services::{CheckServices, Failed, Summary};
+use domain::clock::Clock as _;
+use domain::status::Status;
+use domain::tenant::TenantStatus;
 use jiff::SignedDuration;
+use probe::HttpProbe;
 use serde_json::Value;
-use shared::callback::http::HttpCallbacks;
-use shared::clock::Clock as _;
-use shared::key::kms::WrappingKey;
-use shared::probe::HttpProbe;
-use shared::status::Status;
-use shared::store::dynamo::DynamoStore;
-use shared::store::{Checks as _, Deliveries};
-use shared::tenant::TenantStatus;
-use shared_testing::failing::{FailingKeys, FailingStore, Fault, Faults};
-use shared_testing::forge_app::{ACCEPTED, ForgeApp, Reply};
-use shared_testing::time::FixedClock;
+use testing::failing::{FailingKeys, FailingStore, Fault, Faults};
+use testing::forge_app::{ACCEPTED, ForgeApp, Reply};
+use testing::time::FixedClock;
 
 use crate::world::{Bus, World};
 

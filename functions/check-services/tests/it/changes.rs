@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use callback::Deliver;
 use check_services::CheckServices;
+use domain::check::{Check, Observation};
+use domain::clock::Clock as _;
+use domain::id::ServiceId;
+use domain::response::Answer;
+use domain::service::Change;
+use domain::tenant::TriggerUrl;
+use probe::{Attempt, Probe, TenantQuota};
 use serde_json::{Value, json};
-use shared::callback::Answer;
-use shared::callback::http::Deliver;
-use shared::clock::Clock as _;
-use shared::id::ServiceId;
-use shared::probe::{Attempt, Check, Observation, Probe, TenantQuota};
-use shared::service::Change;
-use shared::tenant::TriggerUrl;
-use shared_testing::forge_app::Reply;
-use shared_testing::stored;
+use testing::forge_app::Reply;
+use testing::stored;
 use tokio::sync::Notify;
 
 use crate::world::World;

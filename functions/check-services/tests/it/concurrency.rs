@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::callback::Answer;
-use shared::callback::http::Deliver;
-use shared::tenant::TriggerUrl;
-use shared_testing::forge_app::Reply;
+use callback::Deliver;
+use domain::response::Answer;
+use domain::tenant::TriggerUrl;
+use testing::forge_app::Reply;
 use tokio::sync::Notify;
 
 use crate::world::World;
@@ -110,7 +110,7 @@ async fn a_lost_answer_repeats_what_the_app_has_and_changes_nothing() {
     assert!(jtis.len() >= 2 && jtis.iter().all(|jti| *jti == jtis[0]), "{jtis:?}");
     assert!(first.iter().all(|update| update.body == first[0].body), "the same bytes over retries");
 
-    world.app.answer_always(shared_testing::forge_app::ACCEPTED);
+    world.app.answer_always(testing::forge_app::ACCEPTED);
     world.next_tick(&function).await;
     let updates = world.app.received("UPDATE");
     let last = &updates[updates.len() - 1];

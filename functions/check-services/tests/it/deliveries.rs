@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use aws::store::{Deliveries, Registrations as _};
+use callback::{Deliver as _, HttpCallbacks};
 use check_services::{CheckServices, Failed};
+use domain::response::Answer;
+use domain::service::Thresholds;
+use domain::tenant::{TenantStatus, TriggerRule};
 use futures::future::join_all;
 use jiff::SignedDuration;
-use shared::callback::Answer;
-use shared::callback::http::{Deliver as _, HttpCallbacks};
-use shared::service::Thresholds;
-use shared::store::{Deliveries, Registrations as _};
-use shared::tenant::{TenantStatus, TriggerRule};
-use shared_testing::failing::{FailingStore, Fault, Faults};
-use shared_testing::forge_app::{ACCEPTED, Reply};
+use testing::failing::{FailingStore, Fault, Faults};
+use testing::forge_app::{ACCEPTED, Reply};
 
 use crate::world::World;
 
@@ -191,7 +191,7 @@ async fn a_forgotten_tenant_that_registers_again_begins_anew() {
     assert_eq!((watched.tenant.status, watched.state.acked_tick), (TenantStatus::Active, None));
     assert_eq!(
         watched.deliveries.failing_since,
-        Some(shared::clock::Clock::now(&world.clock)),
+        Some(domain::clock::Clock::now(&world.clock)),
         "since now, not since then"
     );
 }
@@ -208,7 +208,7 @@ async fn a_registration_that_revives_forgets_the_failures() {
     assert_eq!(watched.tenant.status, TenantStatus::Suspended);
 
     let ids: Vec<_> = watched.services.iter().map(|service| service.id.clone()).collect();
-    let now = shared::clock::Clock::now(&world.clock);
+    let now = domain::clock::Clock::now(&world.clock);
     world.aws.store().activate(&watched.tenant, &watched.services[0], &ids[1..], now).await.unwrap();
     world.next_tick(&function).await;
     assert_eq!(
@@ -277,7 +277,7 @@ async fn triggers_that_hang_delay_nobody_else_and_no_attempt_outlives_its_time()
             assert!(took < Duration::from_secs(7), "{took:?} for an attempt of six seconds");
         }
         for (answer, took) in healthy {
-            let unauthorized = Answer::App(shared::callback::Code::Unauthorized);
+            let unauthorized = Answer::App(domain::response::Code::Unauthorized);
             assert_eq!(answer, unauthorized, "it answers, the token is none");
             assert!(took < longest, "{took:?} behind attempts that hang");
         }
@@ -301,7 +301,7 @@ async fn a_round_reports_before_its_deadline_whatever_hangs() {
         settings: deployed.settings,
     };
     let began = std::time::Instant::now();
-    let deadline = shared::clock::Clock::now(&world.clock) + SignedDuration::from_millis(45_200);
+    let deadline = domain::clock::Clock::now(&world.clock) + SignedDuration::from_millis(45_200);
     let ended = function.handle(world.scheduled(), deadline).await;
     assert!(matches!(ended, Err(Failed::Tenants(1))), "{ended:?}");
     assert!(began.elapsed() < Duration::from_millis(44_200), "{:?}", began.elapsed());

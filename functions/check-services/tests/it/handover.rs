@@ -1,15 +1,15 @@
 //! One key follows another, and no report is lost: the app applies the receiver's own rules.
 
+use aws::store::{Checks as _, Rotations as _, WriteOutcome};
 use check_services::CheckServices;
 use check_services::key_cache::KeyCache;
-use shared::clock::Clock as _;
-use shared::key::{PublicKey, Sign as _};
-use shared::service::Change;
-use shared::store::{Checks as _, Rotations as _, WriteOutcome};
-use shared::tenant::{NextKey, Tenant};
-use shared_testing::aws::LocalAws;
-use shared_testing::failing::{FailingStore, Fault, Faults};
-use shared_testing::forge_app::Reply;
+use domain::clock::Clock as _;
+use domain::key::{PublicKey, Sign as _};
+use domain::service::Change;
+use domain::tenant::{NextKey, Tenant};
+use testing::aws::LocalAws;
+use testing::failing::{FailingStore, Fault, Faults};
+use testing::forge_app::Reply;
 
 use crate::changes::change;
 use crate::world::World;

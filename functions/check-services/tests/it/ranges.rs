@@ -3,7 +3,9 @@
 use check_services::bus::{BusError, Publish};
 use check_services::event::{Event, Range, StatusChanged, VerdictsSuppressed};
 use check_services::{CheckServices, Failed};
-use shared::probe::{Attempt, Check, Observation, Policy, Probe, TenantQuota};
+use domain::check::{Check, Observation};
+use domain::target_url::Policy;
+use probe::{Attempt, Probe, TenantQuota};
 
 use crate::world::{Bus, World};
 
@@ -41,10 +43,10 @@ async fn a_lost_range_costs_its_tenants_that_tick_and_nobody_else_anything() {
     tick(None).await;
     tick(Some(1)).await;
     tick(None).await;
-    let missed = |app: &shared_testing::forge_app::ForgeApp| -> Vec<_> {
+    let missed = |app: &testing::forge_app::ForgeApp| -> Vec<_> {
         app.received("UPDATE").iter().map(|update| update.body["missedTicks"].as_u64()).collect()
     };
-    apps.sort_by_key(shared_testing::forge_app::ForgeApp::tenant_id);
+    apps.sort_by_key(testing::forge_app::ForgeApp::tenant_id);
     assert_eq!(missed(&apps[0]), [None, None, None]);
     assert_eq!(missed(&apps[1]), [None, Some(1)]);
 }
@@ -53,7 +55,7 @@ async fn a_lost_range_costs_its_tenants_that_tick_and_nobody_else_anything() {
 async fn what_there_is_no_time_for_is_handed_on_until_the_next_tick_covers_it() {
     let world = World::with_one_service().await;
     let function = world.function();
-    let soon = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_secs(44);
+    let soon = domain::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_secs(44);
     let summary = function.handle(world.scheduled(), soon).await.unwrap();
     assert_eq!((summary.accepted, summary.handed_on), (0, 1));
     let rest = world.bus.ranges.lock().unwrap()[0].clone();
@@ -84,7 +86,7 @@ async fn a_deadline_that_has_passed_is_none() {
 async fn starts_are_spread_over_the_period_and_the_results_name_the_tick() {
     let (world, apps) = World::with_tenants(5).await;
     let mut function = world.function();
-    function.settings.period = shared::tick::Period::from_minutes(1).unwrap();
+    function.settings.period = domain::tick::Period::from_minutes(1).unwrap();
     let pace = async |function: &crate::world::Deployed| {
         let begin = std::time::Instant::now();
         world.next_tick(function).await;
@@ -130,7 +132,7 @@ async fn a_tenant_that_hangs_is_cut_off_and_the_rest_handed_on_in_time() {
         settings: deployed.settings,
     };
     // A fifth of a second until no tenant is started any more, and 25 more until probing ends.
-    let deadline = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
+    let deadline = domain::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
     let summary = function.handle(world.scheduled(), deadline).await.unwrap();
     assert!(summary.accepted > 0 && summary.not_started > 0, "{summary:?}");
     assert_eq!((summary.accepted + summary.not_started, summary.handed_on, summary.alive), (31, 1, 0));
@@ -186,7 +188,7 @@ async fn a_rest_that_cannot_be_handed_on_fails_the_invocation_after_all_else_is_
     };
     world.clock.advance(300);
     // A fifth of a second until no tenant is started any more.
-    let deadline = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
+    let deadline = domain::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
     let ended = function.handle(world.scheduled(), deadline).await;
     assert!(matches!(ended, Err(Failed::HandOn(_))), "{ended:?}");
     let suppressed = world.bus.suppressed.lock().unwrap();

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use shared::id::{ServiceId, TenantId};
-use shared_testing::forge_app::ForgeApp;
+use domain::id::{ServiceId, TenantId};
+use testing::forge_app::ForgeApp;
 
 use crate::world::World;
 
@@ -129,7 +129,7 @@ async fn one_unreadable_service_silences_no_other_and_keeps_its_status() {
         let services = body["services"].as_array().unwrap();
         assert_eq!((services.len(), &services[0]["id"]), (1, &serde_json::json!(b.as_str())));
         let state = world.watched(&world.app).await.unwrap().state;
-        assert_eq!(state.services[&a].status, shared::status::Status::Alive, "{bad:?}");
+        assert_eq!(state.services[&a].status, domain::status::Status::Alive, "{bad:?}");
     }
     update(sound).await.unwrap();
     let summary = world.next_tick(&function).await;

@@ -3,20 +3,22 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use check_services::{CONFIRM_AFTER, CheckServices};
+use domain::check::{Check, Observation};
+use domain::id::ServiceId;
+use domain::service::Thresholds;
+use domain::target_url::Policy;
 use jiff::SignedDuration;
-use serde_json::{Value, json};
-use shared::id::ServiceId;
-use shared::probe::{Attempt, Check, HttpProbe, Limits, Network, Observation, Policy, Probe, TenantQuota};
-use shared::service::Thresholds;
-use shared_testing::forge_app::ForgeApp;
-use shared_testing::names::NameServer;
-use shared_testing::time::FixedClock;
+use probe::{Attempt, HttpProbe, Limits, Network, Probe, TenantQuota};
+use serde_json::Value;
+use testing::forge_app::ForgeApp;
+use testing::names::NameServer;
+use testing::time::FixedClock;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::{Barrier, Mutex};
@@ -26,7 +28,8 @@ use crate::world::World;
 /// Every listener of a test has this port, each at an address of its own.
 const PORT: u16 = 18_080;
 
-/// How much longer healthy services may wait than they would without neighbours that hang, but for one in a hundred.
+/// How much longer healthy services may wait beside neighbours that hang than beside neighbours that answer, but for one in a
+/// hundred.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// A server that accepts connections, and what it sees of them.
@@ -35,9 +38,16 @@ struct Seen {
     open: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
     unanswered: Arc<std::sync::Mutex<Vec<Instant>>>,
+    is_broken: Arc<AtomicBool>,
 }
 
-/// Accepts, reads and answers with `status` if the request's host begins with one of `answering`; otherwise says nothing.
+impl Seen {
+    fn breaks(&self) {
+        self.is_broken.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Accepts, reads and answers. Once it is broken with the status of the host that the request's begins with, or not at all.
 async fn serve(address: [u8; 4], answering: &'static [(&'static str, u16)]) -> Seen {
     let listener = TcpListener::bind(SocketAddr::from((address, PORT))).await.unwrap();
     let seen = Seen::default();
@@ -54,8 +64,9 @@ async fn serve(address: [u8; 4], answering: &'static [(&'static str, u16)]) -> S
                 let read = stream.read(&mut head).await.unwrap_or(0);
                 let head = String::from_utf8_lossy(&head[..read]).into_owned();
                 let host = head.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
-                let answer = answering.iter().find(|(prefix, _)| host.starts_with(prefix));
-                if let Some((_, status)) = answer {
+                let answer =
+                    answering.iter().find(|(prefix, _)| host.starts_with(prefix)).map(|(_, status)| *status);
+                if let Some(status) = if seen.is_broken.load(Ordering::SeqCst) { answer } else { Some(200) } {
                     let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n");
                     let _ = stream.write_all(answer.as_bytes()).await;
                 } else {
@@ -84,35 +95,13 @@ impl Timed {
         Self { probe: Arc::new(probe), waits: Arc::default() }
     }
 
-    /// Asks one healthy target all the time, without any neighbours: what that takes, a busy machine takes.
-    fn calm(names: &NameServer, clock: &FixedClock, host: &str) -> Self {
-        let calm = Self::new(names, clock);
-        let (asking, url) = (calm.clone(), policy().target(&format!("http://{host}:{PORT}/health")).unwrap());
-        tokio::spawn(async move {
-            let check = Check::get(url);
-            loop {
-                let began = Instant::now();
-                asking.probe.probe(&check, &TenantQuota::default(), Attempt::EXPECTED).await;
-                asking.waits.lock().await.push((String::new(), began.elapsed()));
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        });
-        calm
-    }
-
-    /// The waits of the hosts whose names begin like this, ascending.
-    async fn sorted(&self, prefix: &str) -> Vec<Duration> {
+    /// The longest wait but for one in a hundred, of the hosts whose names begin like this.
+    async fn p99(&self, prefix: &str) -> Duration {
         let waits = self.waits.lock().await;
         let mut waits: Vec<_> =
             waits.iter().filter(|(host, _)| host.starts_with(prefix)).map(|(_, wait)| *wait).collect();
         waits.sort_unstable();
         assert!(!waits.is_empty(), "{prefix}");
-        waits
-    }
-
-    /// The longest wait but for one in a hundred.
-    async fn p99(&self, prefix: &str) -> Duration {
-        let waits = self.sorted(prefix).await;
         waits[(waits.len() * 99 / 100).min(waits.len() - 1)]
     }
 }
@@ -132,9 +121,9 @@ impl Probe for Timed {
 }
 
 type Function = CheckServices<
-    shared::store::dynamo::DynamoStore,
-    shared::key::kms::WrappingKey,
-    shared::callback::http::HttpCallbacks,
+    aws::store::dynamo::DynamoStore,
+    aws::kms::WrappingKey,
+    callback::HttpCallbacks,
     Timed,
     crate::world::Bus,
     FixedClock,
@@ -173,9 +162,6 @@ async fn app_with(world: &World, names: &[String], timeout_ms: u16) -> ForgeApp 
         let mut item = first.clone();
         item.insert("sk".to_owned(), AttributeValue::S(format!("SERVICE#{id}")));
         item.insert("check".to_owned(), AttributeValue::S(check.to_string()));
-        // Alive until now: that is where an outage begins.
-        let first = json!({ "checkedAt": "2026-11-22T10:05:00Z", "responseTimeMs": 20, "attempts": 1, "httpStatus": 200 });
-        item.insert("first".to_owned(), AttributeValue::S(first.to_string()));
         let put = PutRequest::builder().set_item(Some(item)).build().unwrap();
         WriteRequest::builder().put_request(put).build()
     });
@@ -200,12 +186,30 @@ fn down(apps: &[ForgeApp]) -> usize {
     apps.iter().flat_map(|app| reported(app).into_values()).filter(|status| status == "DOWN").count()
 }
 
-/// Whether the healthy services whose names begin like this lost little by their neighbours.
-async fn assert_undelayed(function: &Function, prefix: &str, calm: &Timed) {
-    // The machine is busy in one second of the tick, in which all healthy services are asked: its longest wait counts.
-    let (wait, machine) = (function.probe.p99(prefix).await, calm.sorted("").await.pop().unwrap_or_default());
-    println!("{prefix}: {wait:?}, {machine:?} without neighbours");
-    assert!(wait <= LONGEST_WAIT + machine, "{prefix} waited {wait:?}, {machine:?} without neighbours");
+/// A tick in which everybody answers: what healthy services wait in it, they wait for a busy machine.
+async fn all_alive(
+    world: &World,
+    function: &Function,
+    healthy: &[&'static str],
+) -> Vec<(&'static str, Duration)> {
+    world.clock.advance(300);
+    let summary = function.handle(world.scheduled(), world.clock_deadline()).await.unwrap();
+    assert_eq!((summary.not_alive, summary.unseen), (0, 0), "{summary:?}");
+    let mut waits = Vec::new();
+    for prefix in healthy {
+        waits.push((*prefix, function.probe.p99(prefix).await));
+    }
+    function.probe.waits.lock().await.clear();
+    waits
+}
+
+/// Whether healthy services lost little by their neighbours.
+async fn assert_undelayed(function: &Function, before: &[(&'static str, Duration)]) {
+    for (prefix, before) in before {
+        let wait = function.probe.p99(prefix).await;
+        println!("{prefix}: {wait:?}, before the outage {before:?}");
+        assert!(wait <= LONGEST_WAIT + *before, "{prefix} waited {wait:?}, before the outage {before:?}");
+    }
 }
 
 /// The addresses of the test, from the beginning of a name: `h7-...` is 127.0.<net>.7.
@@ -283,16 +287,15 @@ async fn a_thousand_services_behind_one_address() {
     }
     let function = deployed(&world, &names);
     begin(0).await;
-    let calm = Timed::calm(&names, &world.clock, "h2-good-calm.example.com");
+    let before = all_alive(&world, &function, &["h1-good", "h2-good"]).await;
+    shared.breaks();
     let ticks = ticks_until_down(&world, &function, &hanging, 1_000).await;
     assert!(ticks <= 2, "{ticks}");
     assert_gentle(&shared);
     for app in &healthy {
         assert!(reported(app).values().all(|status| status == "ALIVE"), "{:?}", reported(app));
     }
-    for prefix in ["h1-good", "h2-good"] {
-        assert_undelayed(&function, prefix, &calm).await;
-    }
+    assert_undelayed(&function, &before).await;
 }
 
 /// Each tenant has one service there, and nobody has used the address more than another.
@@ -307,6 +310,8 @@ async fn a_service_of_each_of_two_hundred_tenants_behind_one_address() {
     let healthy = app_with(&world, &["h1-good.example.com".to_owned()], 5_000).await;
     let function = deployed(&world, &names);
     begin(1).await;
+    all_alive(&world, &function, &["h1-good"]).await;
+    shared.breaks();
     let ticks = ticks_until_down(&world, &function, &hanging, 200).await;
     assert!(ticks <= 2, "{ticks}");
     assert_gentle(&shared);
@@ -333,12 +338,13 @@ async fn fifty_services_behind_each_of_twenty_addresses() {
     let healthy = app_with(&world, &hosts, 5_000).await;
     let function = deployed(&world, &names);
     begin(2).await;
-    let calm = Timed::calm(&names, &world.clock, "h99-good-calm.example.com");
+    let before = all_alive(&world, &function, &["h99-good"]).await;
+    addresses.iter().for_each(Seen::breaks);
     let ticks = ticks_until_down(&world, &function, &hanging, 1_000).await;
     assert!(ticks <= 2, "{ticks}");
     addresses.iter().for_each(assert_gentle);
     assert!(reported(&healthy).values().all(|status| status == "ALIVE"));
-    assert_undelayed(&function, "h99-good", &calm).await;
+    assert_undelayed(&function, &before).await;
 }
 
 async fn a_service_among_hostile_neighbours_is_down_in_the_first_tick() {
@@ -352,6 +358,8 @@ async fn a_service_among_hostile_neighbours_is_down_in_the_first_tick() {
     let broken = app_with(&world, &["h1-broken.example.com".to_owned()], 5_000).await;
     let function = deployed(&world, &names);
     begin(3).await;
+    all_alive(&world, &function, &["h1-broken"]).await;
+    shared.breaks();
     world.clock.advance(300);
     function.handle(world.scheduled(), world.clock_deadline()).await.unwrap();
     assert_eq!(reported(&broken).into_values().collect::<Vec<_>>(), ["DOWN"]);
@@ -360,6 +368,6 @@ async fn a_service_among_hostile_neighbours_is_down_in_the_first_tick() {
 
 impl World {
     fn clock_deadline(&self) -> jiff::Timestamp {
-        shared::clock::Clock::now(&self.clock) + SignedDuration::from_secs(300)
+        domain::clock::Clock::now(&self.clock) + SignedDuration::from_secs(300)
     }
 }

@@ -2,9 +2,9 @@
 
 use check_services::event::Event;
 use check_services::{Failed, Summary};
+use domain::status::Status;
 use serde_json::json;
-use shared::status::Status;
-use shared_testing::forge_app::Reply;
+use testing::forge_app::Reply;
 
 use crate::world::World;
 
@@ -136,7 +136,7 @@ async fn the_backend_hosts_of_a_trigger_are_checked_again_before_sending() {
 async fn an_outage_of_the_store_fails_the_invocation_so_that_lambda_repeats_it() {
     let world = World::with_one_service().await;
     let mut function = world.function();
-    function.store = shared::store::dynamo::DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
+    function.store = aws::store::dynamo::DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
     let failed = function.handle(world.scheduled(), world.deadline()).await.unwrap_err();
     assert!(matches!(failed, Failed::List(_)), "{failed:?}");
 }

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 use check_services::CheckServices;
 use check_services::event::VerdictsSuppressed;
+use domain::check::{Check, Observation};
+use domain::service::{AliveAfter, DownAfter, Thresholds};
+use domain::status::MAX_SUPPRESSED;
+use domain::target_url::Policy;
+use probe::{Attempt, AttemptKind, Probe, TenantQuota};
 use serde_json::{Value, json};
-use shared::probe::{Attempt, AttemptKind, Check, Observation, Policy, Probe, TenantQuota};
-use shared::service::{AliveAfter, DownAfter, Thresholds};
-use shared::status::MAX_SUPPRESSED;
-use shared_testing::target::Target;
+use testing::target::Target;
 
 use crate::world::{Deployed, World};
 
@@ -198,12 +200,12 @@ fn stuck(
     deployed: Deployed,
     attempt: Attempt,
 ) -> CheckServices<
-    shared::store::dynamo::DynamoStore,
-    shared::key::kms::WrappingKey,
-    shared::callback::http::HttpCallbacks,
-    Stuck<shared::probe::HttpProbe<shared_testing::time::FixedClock>>,
+    aws::store::dynamo::DynamoStore,
+    aws::kms::WrappingKey,
+    callback::HttpCallbacks,
+    Stuck<probe::HttpProbe<testing::time::FixedClock>>,
     crate::world::Bus,
-    shared_testing::time::FixedClock,
+    testing::time::FixedClock,
 > {
     CheckServices {
         probe: Stuck { probe: deployed.probe, attempt },
@@ -225,7 +227,7 @@ async fn a_service_that_one_tick_did_not_reach_comes_before_the_others_in_the_ne
     let full = stuck(world.function(), Attempt::EXPECTED);
     for (unseen, reported) in [(1, json!(1)), (0, Value::Null)] {
         world.clock.advance(300);
-        let deadline = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
+        let deadline = domain::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
         assert_eq!(full.handle(world.scheduled(), deadline).await.unwrap().unseen, unseen);
         assert_eq!(last_update(&world)["services"][0]["unseenTicks"], reported);
     }
@@ -240,7 +242,7 @@ async fn a_failure_that_is_not_confirmed_in_time_is_confirmed_by_the_next_ticks_
     world.clock.advance(300);
     let cut_off = stuck(world.function(), Attempt { kind: AttemptKind::Confirmation, is_overdue: false });
     // A fifth of a second until no tenant is started any more, and 25 more until probing ends.
-    let deadline = shared::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
+    let deadline = domain::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
     let summary = cut_off.handle(world.scheduled(), deadline).await.unwrap();
     assert_eq!((summary.unseen, summary.not_alive), (1, 1));
     let update = last_update(&world);

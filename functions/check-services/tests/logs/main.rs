@@ -4,24 +4,26 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use aws::kms::WrappingKey;
+use aws::store::dynamo::DynamoStore;
+use aws::store::{Checks as _, Deliveries};
 use aws_sdk_dynamodb::types::AttributeValue;
+use callback::HttpCallbacks;
 use check_services::CheckServices;
 use check_services::event::{Event, Range};
 use check_services::key_cache::KeyCache;
 use data_encoding::BASE64URL_NOPAD;
+use domain::check::{Check, Observation};
+use domain::clock::Clock as _;
+use domain::target_url::Policy;
 use jiff::{SignedDuration, Timestamp};
+use probe::{Attempt, HttpProbe, Limits, Probe, TenantQuota};
 use serde_json::{Value, json};
-use shared::callback::http::HttpCallbacks;
-use shared::clock::Clock as _;
-use shared::key::kms::WrappingKey;
-use shared::probe::{Attempt, Check, HttpProbe, Limits, Observation, Policy, Probe, TenantQuota};
-use shared::store::dynamo::DynamoStore;
-use shared::store::{Checks as _, Deliveries};
-use shared_testing::failing::{FailingStore, Fault, Faults};
-use shared_testing::forge_app::{self, ACCEPTED, ForgeApp, Reply};
-use shared_testing::log::Log;
-use shared_testing::target::{self, Target};
-use shared_testing::time::FixedClock;
+use testing::failing::{FailingStore, Fault, Faults};
+use testing::forge_app::{self, ACCEPTED, ForgeApp, Reply};
+use testing::log::Log;
+use testing::target::{self, Target};
+use testing::time::FixedClock;
 use tokio::sync::Notify;
 
 #[path = "../it/world.rs"]

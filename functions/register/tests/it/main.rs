@@ -4,22 +4,22 @@
 mod bounds;
 mod manage;
 
+use aws::kms::DeploymentKey;
+use domain::clock::Clock as _;
+use domain::handoff::{CallbackRule, HandoffRule};
+use domain::key::{Jwks, PublicKey, Sign as _};
+use domain::tenant::TriggerRule;
 use lambda_http::{Body, Request, Response};
 use register::Register;
 use serde_json::{Value, json};
-use shared::clock::Clock as _;
-use shared::gateway;
-use shared::handoff::{CallbackRule, HandoffRule};
-use shared::key::kms::DeploymentKey;
-use shared::key::{Jwks, PublicKey, Sign as _};
-use shared::tenant::TriggerRule;
-use shared_testing::aws::LocalAws;
-use shared_testing::forge_app::ForgeApp;
-use shared_testing::time::FixedClock;
+use testing::aws::LocalAws;
+use testing::forge_app::ForgeApp;
+use testing::time::FixedClock;
+use web::gateway;
 
 const PAGE: &str = include_str!("../../../../events/register/page.json");
 const INCOMPLETE: &str = include_str!("../../../../events/register/incomplete-link.json");
-const VECTORS: &str = include_str!("../../../../events/callback/vectors.json");
+const VECTORS: &str = include_str!("../../../../testdata/callback/vectors.json");
 const JWKS: &str = include_str!("../../../../events/register/jwks.json");
 
 fn request(event: &str, change: impl FnOnce(&mut Value)) -> Request {

@@ -1,13 +1,13 @@
 //! The page to remove, pause or resume a service: it shows what the app signed, and nothing else.
 
+use aws::kms::DeploymentKey;
+use domain::key::Sign as _;
 use lambda_http::Request;
 use register::Register;
 use serde_json::{Value, json};
-use shared::key::Sign as _;
-use shared::key::kms::DeploymentKey;
-use shared_testing::aws::LocalAws;
-use shared_testing::forge_app::{ForgeApp, management_claims};
-use shared_testing::time::FixedClock;
+use testing::aws::LocalAws;
+use testing::forge_app::{ForgeApp, management_claims};
+use testing::time::FixedClock;
 
 use crate::{function, request, rule, text};
 
@@ -41,7 +41,7 @@ impl World {
         let service = serde_json::from_value(json!("w4g76pj5y32txfsc")).unwrap();
         let mut claims = management_claims("remove", &service);
         claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        let handoff = self.app.handoff_with(claims, shared::clock::Clock::now(&self.clock)).await;
+        let handoff = self.app.handoff_with(claims, domain::clock::Clock::now(&self.clock)).await;
         let response = self.function.handle(link(&format!("handoff={handoff}"))).await;
         (response.status().as_u16(), text(&response))
     }

@@ -1,15 +1,15 @@
 //! Every path leaves its line, and no line holds a secret. A test binary with one test, as in add-service.
 
+use aws::kms::DeploymentKey;
+use domain::clock::Clock as _;
+use domain::key::Sign as _;
 use register::Register;
 use serde_json::{Value, json};
-use shared::clock::Clock as _;
-use shared::gateway;
-use shared::key::Sign as _;
-use shared::key::kms::DeploymentKey;
-use shared_testing::aws::LocalAws;
-use shared_testing::forge_app::ForgeApp;
-use shared_testing::log::Log;
-use shared_testing::time::FixedClock;
+use testing::aws::LocalAws;
+use testing::forge_app::ForgeApp;
+use testing::log::Log;
+use testing::time::FixedClock;
+use web::gateway;
 
 const PAGE: &str = include_str!("../../../../events/register/page.json");
 const MANAGE: &str = include_str!("../../../../events/register/manage.json");

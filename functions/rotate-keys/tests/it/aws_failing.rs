@@ -1,8 +1,8 @@
 //! Every call to AWS fails once, in every way: the run ends with an error, and the next one finishes.
 
+use domain::key::UnwrapKey as _;
 use rotate_keys::{RotateKeys, Summary};
-use shared::key::UnwrapKey as _;
-use shared_testing::failing::{FailingKeys, FailingStore, Fault, Faults};
+use testing::failing::{FailingKeys, FailingStore, Fault, Faults};
 
 use crate::world::{World, scheduled};
 
@@ -19,7 +19,7 @@ async fn a_next_key_is_made_and_renewed_whatever_call_fails() {
     Box::pin(walk(renewing, &["tenants", "tenant", "public_key", "sign", "offer"])).await;
 }
 
-async fn walk(prepare: impl AsyncFn() -> (World, Vec<shared::id::TenantId>), expected_calls: &[&str]) {
+async fn walk(prepare: impl AsyncFn() -> (World, Vec<domain::id::TenantId>), expected_calls: &[&str]) {
     let run = async |world: &World, faults: &Faults| {
         let deployed = world.function();
         let function = RotateKeys {

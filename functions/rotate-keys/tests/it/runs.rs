@@ -1,15 +1,15 @@
 //! Who gets a next key, when, and what is stored of it.
 
+use aws::store::{Checks as _, Registrations as _, Rotations as _, WriteOutcome};
+use domain::clock::Clock as _;
+use domain::jws;
+use domain::key::{Sign as _, UnwrapKey as _};
+use domain::key_endorsement::INTRODUCTION_TYPE;
+use domain::tenant::NextKey;
 use jiff::SignedDuration;
 use rotate_keys::Summary;
 use rotate_keys::event::Event;
 use serde_json::{Value, json};
-use shared::callback::introduction::INTRODUCTION_TYPE;
-use shared::callback::token;
-use shared::clock::Clock as _;
-use shared::key::{Sign as _, UnwrapKey as _};
-use shared::store::{Checks as _, Registrations as _, Rotations as _, WriteOutcome};
-use shared::tenant::NextKey;
 
 use crate::world::{World, scheduled};
 
@@ -28,7 +28,7 @@ async fn a_key_that_is_too_old_gets_a_successor_that_the_deployment_key_introduc
     let next = tenant.next_key.clone().unwrap();
     let signer = world.aws.deployment_key().public_key().await.unwrap();
     let claims: Value =
-        token::verify(next.introduction.as_str(), INTRODUCTION_TYPE, &[(signer.kid(), signer)]).unwrap();
+        jws::verify(next.introduction.as_str(), INTRODUCTION_TYPE, &[(signer.kid(), signer)]).unwrap();
     let now = world.clock.now().as_second();
     let expected = json!({
         "sub": ids[0], "aud": tenant.cloud_id, "currentKid": tenant.kid(), "jwk": next.key.public.jwk(),

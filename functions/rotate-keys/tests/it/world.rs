@@ -1,20 +1,22 @@
 //! One deployment of rotate-keys, and tenants as add-service stores them.
 
+use aws::kms::{DeploymentKey, WrappingKey};
+use aws::store::Rotations as _;
+use aws::store::dynamo::DynamoStore;
+use aws::system::random_nonce;
+use domain::check::Check;
+use domain::clock::Clock as _;
+use domain::id::{CloudId, Owner, TenantId};
+use domain::key::{KeyContext, MakeKey as _, TenantKey};
+use domain::service::{Service, ServiceName};
+use domain::target_url::Policy;
+use domain::tenant::{Tenant, TenantStatus, TriggerRule};
 use jiff::{SignedDuration, Timestamp};
 use rotate_keys::event::Event;
 use rotate_keys::{RotateKeys, Summary};
-use shared::clock::{Clock as _, random_nonce};
-use shared::id::{CloudId, Owner, TenantId};
-use shared::key::kms::{DeploymentKey, WrappingKey};
-use shared::key::{KeyContext, MakeKey as _, TenantKey};
-use shared::probe::{Check, Policy};
-use shared::service::{Service, ServiceName};
-use shared::store::Rotations as _;
-use shared::store::dynamo::DynamoStore;
-use shared::tenant::{Tenant, TenantStatus, TriggerRule};
-use shared_testing::aws::LocalAws;
-use shared_testing::stored;
-use shared_testing::time::FixedClock;
+use testing::aws::LocalAws;
+use testing::stored;
+use testing::time::FixedClock;
 
 pub(crate) type Deployed = RotateKeys<DynamoStore, DeploymentKey, WrappingKey, FixedClock>;
 

@@ -2,10 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
 
 use data_encoding::BASE64URL_NOPAD;
+use domain::clock::Clock as _;
 use jiff::SignedDuration;
 use serde_json::json;
-use shared::clock::Clock as _;
-use shared_testing::log::Log;
+use testing::log::Log;
 
 #[path = "../it/world.rs"]
 mod world;

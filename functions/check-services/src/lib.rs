@@ -1,0 +1,480 @@
+//! The schedule's tick: check every active tenant of a range once, report to its app, hand on what there is no time for.
+//!
+//! The steps are numbered in docs/architecture.md. One tenant's part is in `tenant_tick`.
+
+use std::time::Duration;
+
+use aws::metrics::{CallbackResult, CheckOutcome, Metric, Metrics};
+use aws::store::{Checks, SUSPENDED_FOR, StoreError, WriteOutcome};
+use aws::telemetry::Chain;
+use callback::Deliver;
+use domain::check::Check;
+use domain::clock::{Clock, whole_seconds};
+use domain::id::{ServiceId, TenantId};
+use domain::key::UnwrapKey;
+use domain::tenant::{Tenant, TriggerRule};
+use domain::tick::{Period, Tick};
+use futures::future::{Fuse, FusedFuture as _};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
+use jiff::{SignedDuration, Timestamp};
+use lambda_runtime::LambdaEvent;
+use probe::Probe;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+pub mod bus;
+pub mod config;
+mod control_endpoints;
+pub mod event;
+mod handover;
+pub mod key_cache;
+mod observe;
+mod tenant_tick;
+
+pub use tenant_tick::{Done, Outcome, Reported};
+
+use bus::{BusError, Publish};
+use control_endpoints::ControlEndpoints;
+use event::{Event, MAX_HOPS, Range, VerdictsSuppressed};
+use key_cache::KeyCache;
+
+/// How many services are checked at once. Most of a check's time is waiting, so this bounds memory, not connections: those
+/// are bounded where they are opened. Services rather than tenants: a thousand tenants with one endpoint that hangs must not
+/// keep the others from starting.
+const SERVICES_AT_ONCE: usize = 20_000;
+
+/// Between the starts of two tenants: fifty a second. 2,500 tenants take 50 s, which is about what their checks need of
+/// the processor anyway.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// No tenant is started later than this before the Lambda deadline.
+const RESERVE: SignedDuration = SignedDuration::from_secs(45);
+
+/// Everything has ended this long before the deadline: what has not been seen by then keeps its status, what has not been
+/// delivered is carried by the next tick. Lambda kills what is under way, and with it the warm keys.
+const SETTLING: SignedDuration = SignedDuration::from_secs(5);
+
+/// Tenants that still work so long after their end are left alone: a call to AWS may take ten seconds.
+const OVERTIME: Duration = Duration::from_secs(1);
+
+/// Suspensions and announcements end so long before the deadline.
+const LAST_WORK: SignedDuration = SignedDuration::from_secs(1);
+
+/// Lambda never hands out an event past its deadline; `cargo lambda watch` counts its deadline from 1970.
+const WITHOUT_DEADLINE: SignedDuration = SignedDuration::from_secs(300);
+
+/// When a failure is confirmed: two further attempts within seven seconds.
+pub const CONFIRM_AFTER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
+
+/// Suspension is for a tenant that is gone, not for a fault that many share.
+const SHARED_FAULT_PERCENT: usize = 20;
+/// With fewer tenants than this a percentage says nothing.
+const SHARED_FAULT_TENANTS: usize = 5;
+
+/// Checks tenants.
+pub struct CheckServices<S, U, K, P, B, C> {
+    /// Tenants, services and states.
+    pub store: S,
+    /// Tenant keys.
+    pub keys: KeyCache<U>,
+    /// Sends UPDATE.
+    pub callbacks: K,
+    /// Tries services.
+    pub probe: P,
+    /// Hands ranges on.
+    pub bus: B,
+    /// The time.
+    pub clock: C,
+    /// Counts checks, callbacks and delays.
+    pub metrics: Metrics,
+    /// Everything that a deployment decides.
+    pub settings: Settings,
+}
+
+/// What a deployment decides about its checks.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `BACKEND_URL`.
+    pub issuer: String,
+    /// Where callbacks may go.
+    pub triggers: TriggerRule,
+    /// The length of a tick.
+    pub period: Period,
+    /// A range with more tenants is cut and handed on.
+    pub tenants_per_invocation: usize,
+    /// Over how much of the period the starts of tenants may be spread, in percent.
+    pub spread_percent: u8,
+    /// Waits before the confirming attempts; [`CONFIRM_AFTER`] when deployed.
+    pub confirm_after: Vec<Duration>,
+    /// Endpoints that answer whenever the network of this backend works: while most of them fail, no service becomes `DOWN`.
+    pub controls: Vec<Check>,
+}
+
+/// What the tenants of one invocation share.
+pub(crate) struct Round<'a, P> {
+    tick: Tick,
+    period: Period,
+    probe: &'a P,
+    controls: ControlEndpoints<'a, P>,
+    confirm_after: &'a [Duration],
+    /// One for every service that may be checked at the same time.
+    places: Semaphore,
+    /// When everything has ended.
+    end: Instant,
+}
+
+/// Why an invocation failed: Lambda runs it once more, and tenants that are done stay done.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The tenants could not be listed.
+    #[error("the tenants could not be listed")]
+    List(#[source] StoreError),
+    /// Ranges could not be handed on.
+    #[error("tenants could not be handed on")]
+    HandOn(#[from] BusError),
+    /// The store failed for some tenants.
+    #[error("{0} tenants could not be checked")]
+    Tenants(usize),
+}
+
+/// What an invocation did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Tenants whose update was accepted.
+    pub accepted: usize,
+    /// Tenants whose update was not accepted or not sent.
+    pub not_accepted: usize,
+    /// Those that were not accepted because the app refuses for good.
+    pub refused: usize,
+    /// Tenants whose app refused their next key, or whose next key is unusable, and whose app accepted the present one.
+    pub next_key_refused: usize,
+    /// Checks that found a service alive.
+    pub alive: usize,
+    /// Checks that did not.
+    pub not_alive: usize,
+    /// Tenants that there was no time to start.
+    pub not_started: usize,
+    /// Tenants that another invocation had, or that had nothing to do.
+    pub skipped: usize,
+    /// Tenants for which the store failed, or that did not end in time.
+    pub failed: usize,
+    /// Tenants and services with unusable records.
+    pub corrupt: usize,
+    /// Services that were checked.
+    pub services: usize,
+    /// Services whose verdict was suppressed.
+    pub suppressed: usize,
+    /// Tenants that have such services.
+    pub tenants_suppressed: usize,
+    /// Services on which this tick brought no verdict.
+    pub unseen: usize,
+    /// Ranges that were handed on.
+    pub handed_on: usize,
+    /// Tenants to suspend, with their services.
+    unreachable: Vec<(Tenant, Vec<ServiceId>)>,
+}
+
+impl<S, U, K, P, B, C> CheckServices<S, U, K, P, B, C>
+where
+    S: Checks,
+    U: UnwrapKey,
+    K: Deliver,
+    P: Probe,
+    B: Publish,
+    C: Clock,
+{
+    /// One invocation by Lambda.
+    pub async fn invoke(&self, event: LambdaEvent<Event>) -> Result<(), lambda_runtime::Error> {
+        let deadline = event.context.deadline().try_into()?;
+        // The runtime logs what is returned with `Debug`, which would show whole answers of AWS.
+        let done = self.handle(event.payload, deadline).await;
+        done.map(drop).map_err(|error| Chain(&error).to_string().into())
+    }
+
+    /// One event; `deadline` is when Lambda ends this invocation.
+    pub async fn handle(&self, event: Event, deadline: Timestamp) -> Result<Summary, Failed> {
+        let range = event.range(self.settings.period);
+        let now = self.clock.now();
+        let deadline = if deadline > now { deadline } else { now + WITHOUT_DEADLINE };
+        let lateness_s = now.duration_since(range.tick.start()).as_secs();
+        if let Err(error) = range.tick.timely(now, self.settings.period) {
+            tracing::error!(tick = %range.tick, tick.lateness_s = lateness_s, %error, "tick refused");
+            // What comes too late to be done is late all the same: nothing else would tell.
+            self.count(&Summary::default(), lateness_s);
+            return Ok(Summary::default());
+        }
+        let ids = self.store.active(&range.tenants()).await.map_err(Failed::List)?;
+
+        if ids.len() > self.settings.tenants_per_invocation && range.hop < MAX_HOPS {
+            let parts = range.split(&ids, self.settings.tenants_per_invocation);
+            self.bus.ranges(&parts).await?;
+            tracing::info!(tick = %range.tick, tenants = ids.len(), ranges = parts.len(), "tenants handed on");
+            return Ok(Summary { handed_on: parts.len(), ..Summary::default() });
+        }
+
+        let (mut summary, handed_on) = self.check_all(&range, &ids, deadline).await;
+        // First what takes no call.
+        self.count(&summary, lateness_s);
+        tracing::info!(
+            tick = %range.tick,
+            tick.lateness_s = lateness_s,
+            tenants = ids.len(),
+            tenants.accepted = summary.accepted,
+            tenants.not_accepted = summary.not_accepted,
+            tenants.not_started = summary.not_started,
+            tenants.failed = summary.failed,
+            records.corrupt = summary.corrupt,
+            services = summary.services,
+            services.suppressed = summary.suppressed,
+            services.unseen = summary.unseen,
+            ranges = summary.handed_on,
+            "tick done"
+        );
+        let last_work = async {
+            self.announce_suppression(range.tick, &summary).await;
+            self.suspend_unreachable(&summary).await;
+        };
+        if timeout_at(self.time_left(deadline, LAST_WORK), last_work).await.is_err() {
+            tracing::error!(tick = %range.tick, "out of time for suspensions; the next tick makes up for them");
+        }
+        summary.unreachable.clear();
+        handed_on?;
+        if summary.failed > 0 { Err(Failed::Tenants(summary.failed)) } else { Ok(summary) }
+    }
+
+    async fn check_all(
+        &self,
+        range: &Range,
+        ids: &[TenantId],
+        deadline: Timestamp,
+    ) -> (Summary, Result<(), BusError>) {
+        let (last_start, end) = (self.time_left(deadline, RESERVE), self.time_left(deadline, SETTLING));
+        let closing = tokio::time::sleep_until(last_start);
+        let ending = tokio::time::sleep_until(end + OVERTIME);
+        tokio::pin!(closing, ending);
+        let round = Round {
+            tick: range.tick,
+            period: self.settings.period,
+            probe: &self.probe,
+            controls: ControlEndpoints::new(&self.probe, &self.settings.controls),
+            confirm_after: &self.settings.confirm_after,
+            places: Semaphore::new(SERVICES_AT_ONCE),
+            end,
+        };
+        let pause = self.settings.pause_between_starts(ids.len());
+        let mut next_start = Instant::now();
+        let mut waiting = ids.iter();
+        let mut running = FuturesUnordered::new();
+        let handing_on = Fuse::terminated();
+        tokio::pin!(handing_on);
+        let (mut summary, mut handed_on) = (Summary::default(), Ok(()));
+        while !(running.is_empty() && waiting.as_slice().is_empty() && handing_on.is_terminated()) {
+            let is_full = round.places.available_permits() == 0;
+            tokio::select! {
+                biased;
+                // Whatever hangs, the round is reported before Lambda ends it.
+                () = &mut ending => {
+                    if !running.is_empty() {
+                        tracing::error!(tick = %range.tick, tenants = running.len(), "out of time; tenants are left in the middle of their tick");
+                    }
+                    summary.failed += running.len();
+                    if !handing_on.is_terminated() {
+                        summary.failed += summary.not_started;
+                    }
+                    break;
+                }
+                // The rest is handed on at once, not after the last of those that are under way.
+                () = &mut closing, if !waiting.as_slice().is_empty() => {
+                    let left = waiting.as_slice();
+                    summary.not_started = left.len();
+                    handing_on.set(self.hand_on_rest(range, ids, ids.len() - left.len()).fuse());
+                    waiting = [].iter();
+                }
+                result = &mut handing_on, if !handing_on.is_terminated() => match result {
+                    Ok(ranges) => summary.handed_on = ranges,
+                    Err(error) => handed_on = Err(error),
+                },
+                () = tokio::time::sleep_until(next_start), if !is_full && !waiting.as_slice().is_empty() => {
+                    let Some(id) = waiting.next() else { continue };
+                    let check = self.check_tenant(id, &round);
+                    running.push(async move { (id, check.await) });
+                    next_start += pause;
+                }
+                Some((id, outcome)) = running.next() => summary = summary.with(id, outcome),
+            }
+        }
+        (summary, handed_on)
+    }
+
+    /// Step 6: the tenants that there is no time for. Returns the number of ranges.
+    async fn hand_on_rest(&self, range: &Range, ids: &[TenantId], started: usize) -> Result<usize, BusError> {
+        let left = ids.len() - started;
+        if Tick::is_over(range.tick, self.clock.now(), self.settings.period) {
+            tracing::warn!(tick = %range.tick, tenants.left = left, "out of time; the next tick has begun and covers them");
+            return Ok(0);
+        }
+        if range.hop >= MAX_HOPS {
+            tracing::error!(tick = %range.tick, tenants.left = left, "handed on too often; they wait for the next tick");
+            return Ok(0);
+        }
+        let rest = range.remainder(started.checked_sub(1).map(|last| &ids[last]));
+        self.bus.ranges(&[rest]).await?;
+        tracing::warn!(tick = %range.tick, tenants.left = left, "out of time; the rest is handed on");
+        Ok(1)
+    }
+
+    /// The moment that lies `reserve` before the deadline.
+    fn time_left(&self, deadline: Timestamp, reserve: SignedDuration) -> Instant {
+        let left = deadline.duration_since(self.clock.now()) - reserve;
+        Instant::now() + Duration::try_from(left).unwrap_or_default()
+    }
+
+    fn count(&self, summary: &Summary, lateness_s: i64) {
+        let now = self.clock.now();
+        for (metric, value) in [
+            (Metric::TickLateness, usize::try_from(lateness_s).unwrap_or(0)),
+            (Metric::TenantsNotStarted, summary.not_started),
+            (Metric::VerdictsSuppressed, summary.suppressed),
+            (Metric::ServicesUnseen, summary.unseen),
+            (Metric::CorruptRecords, summary.corrupt),
+            (Metric::Checks(CheckOutcome::Alive), summary.alive),
+            (Metric::Checks(CheckOutcome::Down), summary.not_alive),
+            (Metric::Callbacks(CallbackResult::Accepted), summary.accepted),
+            (Metric::Callbacks(CallbackResult::Refused), summary.refused + summary.next_key_refused),
+            (Metric::Callbacks(CallbackResult::Failed), summary.not_accepted - summary.refused),
+        ] {
+            self.metrics.put(metric, value, now);
+        }
+    }
+
+    /// Suppressed verdicts are the operator's business.
+    async fn announce_suppression(&self, tick: Tick, summary: &Summary) {
+        if summary.suppressed == 0 {
+            return;
+        }
+        let suppressed =
+            VerdictsSuppressed { tick, tenants: summary.tenants_suppressed, services: summary.suppressed };
+        tracing::error!(
+            %tick,
+            tenants = suppressed.tenants,
+            services = suppressed.services,
+            "verdicts suppressed: most control endpoints fail too, so the network of this backend is down"
+        );
+        // Best effort: the log line has it too, and the tick is done.
+        if let Err(error) = self.bus.suppressed(&suppressed).await {
+            tracing::error!(%tick, error = %Chain(&error), "suppressed verdicts could not be announced");
+        }
+    }
+
+    async fn suspend_unreachable(&self, summary: &Summary) {
+        if summary.has_shared_fault() && !summary.unreachable.is_empty() {
+            let tenants = summary.unreachable.len();
+            tracing::warn!(tenants, "not suspended: too many tenants fail alike");
+            return;
+        }
+        for (tenant, services) in &summary.unreachable {
+            let (id, expires_at) = (tenant.id(), whole_seconds(self.clock.now()) + SUSPENDED_FOR);
+            match self.store.suspend(tenant, services, Some(expires_at)).await {
+                Ok(WriteOutcome::Applied) => {
+                    tracing::warn!(tenant.id = %id, "tenant suspended: its app has not answered for long");
+                }
+                Ok(WriteOutcome::Conflict) => {
+                    tracing::info!(tenant.id = %id, "tenant not suspended: it has changed since it was read");
+                }
+                Err(error) => {
+                    tracing::error!(tenant.id = %id, error = %Chain(&error), "tenant could not be suspended");
+                }
+            }
+        }
+    }
+}
+
+impl Settings {
+    /// Tenants of a range start one after the other in the order of their ids, which are hashes: evenly, at about the
+    /// same moment of every tick, and so that what was started is always a range. With few tenants nobody waits for
+    /// anything that could be measured, and a large range takes its time without being billed for more than it needs.
+    fn pause_between_starts(&self, tenants: usize) -> Duration {
+        let longest = self.period.duration().unsigned_abs() * u32::from(self.spread_percent) / 100;
+        let tenants = u32::try_from(tenants).unwrap_or(u32::MAX).max(1);
+        LONGEST_PAUSE.min(longest / tenants)
+    }
+}
+
+impl Summary {
+    fn has_shared_fault(&self) -> bool {
+        let done = self.accepted + self.not_accepted;
+        done >= SHARED_FAULT_TENANTS && self.not_accepted * 100 > done * SHARED_FAULT_PERCENT
+    }
+
+    fn with(mut self, id: &TenantId, outcome: Result<Outcome, StoreError>) -> Self {
+        match outcome {
+            Ok(Outcome::Done(done)) => {
+                self.services += done.services;
+                self.alive += done.alive;
+                self.not_alive += done.not_alive;
+                self.suppressed += done.suppressed;
+                self.tenants_suppressed += usize::from(done.suppressed > 0);
+                self.unseen += done.unseen;
+                self.corrupt += done.unreadable;
+                self.next_key_refused += usize::from(done.next_key_refused);
+                match done.reported {
+                    Reported::Answered(answer) if answer.is_acceptance() => self.accepted += 1,
+                    Reported::Answered(answer) => {
+                        self.not_accepted += 1;
+                        self.refused += usize::from(answer.is_refusal());
+                    }
+                    Reported::NotSent => self.not_accepted += 1,
+                }
+                self.unreachable.extend(done.unreachable.map(|unreachable| *unreachable));
+            }
+            Ok(Outcome::Overtaken | Outcome::Nothing) => self.skipped += 1,
+            Err(error @ StoreError::Poisoned(_)) => {
+                tracing::error!(tenant.id = %id, error = %Chain(&error), "tenant skipped");
+                self.corrupt += 1;
+            }
+            Err(error) => {
+                tracing::error!(tenant.id = %id, error = %Chain(&error), "tenant could not be checked");
+                self.failed += 1;
+            }
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_are_a_fiftieth_of_a_second_apart_or_fill_their_part_of_the_period() {
+        let settings = |minutes, spread_percent| Settings {
+            issuer: String::new(),
+            triggers: TriggerRule { hosts: vec![], allow_loopback: false },
+            period: Period::from_minutes(minutes).unwrap(),
+            tenants_per_invocation: 2_500,
+            spread_percent,
+            confirm_after: vec![],
+            controls: vec![],
+        };
+        let millis = |minutes, spread_percent, tenants| {
+            settings(minutes, spread_percent).pause_between_starts(tenants).as_millis()
+        };
+        assert_eq!(millis(5, 20, 0), 20);
+        assert_eq!(millis(5, 20, 1), 20);
+        assert_eq!(millis(5, 20, 3_000), 20);
+        assert_eq!(millis(5, 20, 6_000), 10);
+        assert_eq!(millis(1, 20, 2_500), 4);
+        assert_eq!(millis(5, 0, 2_500), 0);
+    }
+
+    #[test]
+    fn a_fault_is_shared_when_more_than_a_fifth_of_all_tenants_have_it() {
+        for (accepted, not_accepted, is_shared) in
+            [(0, 4, false), (0, 5, true), (4, 1, false), (3, 2, true), (40, 10, false), (39, 10, true)]
+        {
+            let summary = Summary { accepted, not_accepted, ..Summary::default() };
+            assert_eq!(summary.has_shared_fault(), is_shared, "{summary:?}");
+        }
+    }
+}

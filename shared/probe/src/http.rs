@@ -1,0 +1,398 @@
+//! One HTTP attempt, made so that a hostile tenant and a hostile target both lose.
+//!
+//! A fresh [`connection`](super::connection) every time, HTTP/1.1, no cookies, no proxy, no decompression. Redirects are
+//! followed here, by hand, and each is judged as if it had been registered. Every look-up and every connection needs a permit
+//! ([`limiter`](super::limiter)); one deadline covers everything but the waits for them. What is held in memory of one target
+//! is bounded by [`BUFFER_BYTES`]; a body is not kept. After [`Limits::body_bytes`] the rest of a body is not read, and the check
+//! has passed.
+//!
+//! Failure classes come from the types of errors, never from their texts.
+//!
+//! Deliberately absent: repeating an attempt (the tick's business), and any log of what a target sent.
+
+use std::error::Error;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{Either, select};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{ACCEPT, HOST, HeaderMap, LOCATION, USER_AGENT};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use url::{Host, Position, Url};
+
+use super::connection::{ConnectError, Connector, tls_error};
+use super::limiter::{Attempt, ConnectionLimiter, ConnectionLimits, Permit, TenantQuota};
+use super::resolver::VettingResolver;
+use domain::check::{Check, Failure, Method, Observation};
+use domain::target_url::{Policy, Refusal, TargetUrl};
+
+use super::Probe;
+use crate::tls;
+use domain::clock::{Clock, whole_seconds};
+
+/// How a probe names itself.
+const NAME: &str = "forge-health/0.1";
+
+/// The longest redirect target that is followed, in bytes. Longer than what can be registered: sign-in pages are.
+const MAX_LOCATION_BYTES: usize = 8_192;
+
+/// The longest headers that are accepted, and how much of an answer hyper holds before it stops reading; one read may come on
+/// top, so a connection takes twice as much at most. Node gives up on headers at 16 KiB, nginx as a proxy at 4 or 8.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// What an [`HttpProbe`] may use up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Look-ups and connections at once. Further ones wait, and their deadline with them.
+    pub connections: ConnectionLimits,
+    /// How much of a body is read before the check has passed.
+    pub body_bytes: usize,
+    /// How many redirects one attempt follows.
+    pub redirects: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: ConnectionLimits::default(), body_bytes: 64 * 1024, redirects: 5 }
+    }
+}
+
+/// The surroundings of an [`HttpProbe`] that tests replace. The default is the machine's: `/etc/resolv.conf`, and the
+/// platform's certificate authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` change them, as with most tools).
+#[derive(Debug, Clone, Default)]
+pub struct Network {
+    /// Name servers instead of the machine's.
+    pub name_servers: Vec<SocketAddr>,
+    /// Certificate authorities beside the platform's, DER.
+    pub extra_authorities: Vec<Vec<u8>>,
+}
+
+/// Why an [`HttpProbe`] cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// `/etc/resolv.conf` cannot be read, or names no server.
+    #[error("no name servers")]
+    NameServers(#[source] Box<dyn Error + Send + Sync>),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] tls::SetupError),
+}
+
+/// Probes over HTTP and HTTPS. Make one and share it: it holds the certificate authorities.
+pub struct HttpProbe<C> {
+    connector: Connector,
+    resolver: VettingResolver,
+    policy: Policy,
+    limiter: ConnectionLimiter,
+    limits: Limits,
+    clock: C,
+}
+
+impl<C: Clock> HttpProbe<C> {
+    /// A probe for the machine's network.
+    pub fn new(policy: Policy, limits: Limits, clock: C) -> Result<Self, SetupError> {
+        Self::within(&Network::default(), policy, limits, clock)
+    }
+
+    /// A probe for another network.
+    pub fn within(network: &Network, policy: Policy, limits: Limits, clock: C) -> Result<Self, SetupError> {
+        let resolver = VettingResolver::new(policy.clone(), &network.name_servers)
+            .map_err(|error| SetupError::NameServers(error.into()))?;
+        let connector = Connector::new(&network.extra_authorities)?;
+        let limiter = ConnectionLimiter::new(limits.connections);
+        Ok(Self { connector, resolver, policy, limiter, limits, clock })
+    }
+
+    /// What the addresses behind a name say about a target that passed [`Policy::target`]: forbidden, or IPv6 only.
+    ///
+    /// For a registration that wants to tell why its first check was `blocked` or could not `connect`. Looks up the
+    /// name, and connects to nothing. A name that does not resolve is no refusal.
+    pub async fn explain(&self, target: &TargetUrl) -> Result<(), Refusal> {
+        let Some(Host::Domain(name)) = target.url().host() else { return Ok(()) };
+        match timeout(Duration::from_millis(Check::DEFAULT_TIMEOUT_MS.into()), self.resolver.addresses(name))
+            .await
+        {
+            Ok(Err(error)) => Option::from(error).map_or(Ok(()), Err),
+            _ => Ok(()),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        check: &Check,
+        asker: Asker<'_>,
+        budget: &mut Budget,
+        seen: &mut Seen,
+    ) -> Result<(), Failure> {
+        // A stored URL was judged under the policy of its time.
+        let mut target = self.policy.canonical(check.url.url().clone()).map_err(|_| Failure::Blocked)?;
+        let mut visited = Vec::new();
+        loop {
+            let addresses = self.addresses(&target, asker, budget).await?;
+            let (tcp, mut permit) = self.connect(&target, &addresses, asker, budget).await?;
+            // Boxed, since it is large, and a tick moves many probes about.
+            let ask = Box::pin(self.ask(check, &target, tcp, seen));
+            let next = budget.spend(ask).await;
+            if next != Err(Failure::Timeout) {
+                permit.answered();
+            }
+            drop(permit);
+            let Some(next) = next? else { return Ok(()) };
+            visited.push(target);
+            if visited.len() > self.limits.redirects || visited.contains(&next) {
+                return Err(Failure::Redirect);
+            }
+            target = next;
+        }
+    }
+
+    /// Where a target is: all that a connection to it may reach.
+    async fn addresses(
+        &self,
+        target: &TargetUrl,
+        asker: Asker<'_>,
+        budget: &mut Budget,
+    ) -> Result<Vec<IpAddr>, Failure> {
+        match target.url().host() {
+            Some(Host::Domain(name)) => {
+                let mut permit = self.limiter.look_up(asker.quota, asker.attempt).await;
+                budget.begins(&self.clock);
+                let look_up = async {
+                    let found = self.resolver.addresses(name).await;
+                    if !matches!(&found, Err(error) if error.is_silence()) {
+                        permit.answered();
+                    }
+                    Ok(found?)
+                };
+                budget.spend(look_up).await
+            }
+            Some(Host::Ipv4(ip)) => Ok(vec![ip.into()]),
+            Some(Host::Ipv6(ip)) => Ok(vec![ip.into()]),
+            None => Err(Failure::Blocked),
+        }
+    }
+
+    /// Tries one address after the other, each with a permit of its own. A silent one gets its share of the time; the last
+    /// gets all that is left.
+    async fn connect(
+        &self,
+        target: &TargetUrl,
+        addresses: &[IpAddr],
+        asker: Asker<'_>,
+        budget: &mut Budget,
+    ) -> Result<(TcpStream, Permit), Failure> {
+        let port = target.url().port_or_known_default().ok_or(Failure::Connect)?;
+        let mut failure = Failure::Connect;
+        for (tried, ip) in (0..).zip(addresses) {
+            let mut permit = self.limiter.connection(asker.quota, asker.attempt, *ip).await;
+            budget.begins(&self.clock);
+            let share = budget.left / (u32::try_from(addresses.len()).unwrap_or(u32::MAX) - tried);
+            let open = async {
+                let opened = timeout(share, TcpStream::connect(SocketAddr::new(*ip, port))).await;
+                opened.unwrap_or(Err(ErrorKind::TimedOut.into())).map_err(|error| match error.kind() {
+                    ErrorKind::TimedOut => Failure::Timeout,
+                    _ => Failure::Connect,
+                })
+            };
+            match budget.spend(open).await {
+                Ok(tcp) => return Ok((tcp, permit)),
+                Err(error) => {
+                    if error != Failure::Timeout {
+                        permit.answered();
+                    }
+                    failure = error;
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    /// One request. Returns where its answer leads, or nothing when the check has passed.
+    async fn ask(
+        &self,
+        check: &Check,
+        target: &TargetUrl,
+        tcp: TcpStream,
+        seen: &mut Seen,
+    ) -> Result<Option<TargetUrl>, Failure> {
+        let request = request(check.method, target)?;
+        let connection = self.connector.secure(target, tcp).await.map_err(|error| match error {
+            ConnectError::Tcp => Failure::Connect,
+            ConnectError::Tls(certificate_end) => {
+                seen.certificate_ends(certificate_end);
+                Failure::Tls
+            }
+        })?;
+        seen.certificate_ends(connection.certificate_end);
+        let io = TokioIo::new(connection.transport);
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(BUFFER_BYTES)
+            .max_header_size(BUFFER_BYTES)
+            .handshake(io)
+            .await
+            .map_err(|error| interrupted(&error))?;
+        drive(driver, self.exchange(sender, request, check, target, seen)).await
+    }
+
+    async fn exchange(
+        &self,
+        mut sender: SendRequest<Empty<Bytes>>,
+        request: Request<Empty<Bytes>>,
+        check: &Check,
+        target: &TargetUrl,
+        seen: &mut Seen,
+    ) -> Result<Option<TargetUrl>, Failure> {
+        let response = sender.send_request(request).await.map_err(|error| interrupted(&error))?;
+        let status = response.status();
+        seen.http_status = Some(status.as_u16());
+        if check.expected_status.contains(status.as_u16()) {
+            return self.read_body(response.into_body()).await.map(|()| None);
+        }
+        if !is_redirect(status) {
+            return Err(Failure::Status);
+        }
+        self.next_hop(target, response.headers()).map(Some)
+    }
+
+    fn next_hop(&self, from: &TargetUrl, headers: &HeaderMap) -> Result<TargetUrl, Failure> {
+        let location = headers.get(LOCATION).ok_or(Failure::Redirect)?;
+        if location.len() > MAX_LOCATION_BYTES {
+            return Err(Failure::Redirect);
+        }
+        // Bytes over 127 are read as UTF-8, as browsers do; what is neither is no URL.
+        let location = std::str::from_utf8(location.as_bytes()).map_err(|_| Failure::Redirect)?;
+        let next: Url = from.url().join(location).map_err(|_| Failure::Redirect)?;
+        if from.is_https() && next.scheme() == "http" {
+            return Err(Failure::Redirect);
+        }
+        self.policy.canonical(next).map_err(|_| Failure::Blocked)
+    }
+
+    async fn read_body(&self, mut body: Incoming) -> Result<(), Failure> {
+        let mut read_bytes = 0;
+        while read_bytes < self.limits.body_bytes {
+            let Some(frame) = body.frame().await else { break };
+            read_bytes += frame.map_err(|error| interrupted(&error))?.data_ref().map_or(0, Bytes::len);
+        }
+        Ok(())
+    }
+}
+
+impl<C: Clock> Probe for HttpProbe<C> {
+    async fn probe(&self, check: &Check, quota: &TenantQuota, attempt: Attempt) -> Observation {
+        let timeout_ms = check.timeout_ms.clamp(*Check::TIMEOUT_MS.start(), *Check::TIMEOUT_MS.end());
+        let mut budget = Budget { left: Duration::from_millis(timeout_ms.into()), ..Budget::default() };
+        let mut seen = Seen::default();
+        let failure = self.attempt(check, Asker { quota, attempt }, &mut budget, &mut seen).await.err();
+        Observation {
+            checked_at: budget.began_at.unwrap_or_else(|| whole_seconds(self.clock.now())),
+            response_time_ms: u32::try_from(budget.spent.as_millis()).unwrap_or(u32::MAX),
+            attempts: 1,
+            http_status: seen.http_status,
+            failure,
+            certificate_expires_at: seen.certificate_expires_at,
+        }
+    }
+}
+
+/// Who wants a connection, and what for.
+#[derive(Clone, Copy)]
+struct Asker<'a> {
+    quota: &'a TenantQuota,
+    attempt: Attempt,
+}
+
+/// The time of an attempt, in which waiting for a permit does not count.
+#[derive(Default)]
+struct Budget {
+    /// When it first had a permit.
+    began_at: Option<Timestamp>,
+    spent: Duration,
+    left: Duration,
+}
+
+impl Budget {
+    fn begins(&mut self, clock: &impl Clock) {
+        self.began_at.get_or_insert_with(|| whole_seconds(clock.now()));
+    }
+
+    async fn spend<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let begin = Instant::now();
+        let done = timeout(self.left, work).await;
+        self.spent += begin.elapsed();
+        self.left = self.left.saturating_sub(begin.elapsed());
+        done.unwrap_or(Err(Failure::Timeout))
+    }
+}
+
+/// What an attempt learned before it ended, however it ended.
+#[derive(Default)]
+struct Seen {
+    http_status: Option<u16>,
+    certificate_expires_at: Option<Timestamp>,
+}
+
+impl Seen {
+    fn certificate_ends(&mut self, end: Option<Timestamp>) {
+        self.certificate_expires_at = match (self.certificate_expires_at, end) {
+            (Some(earlier), Some(end)) => Some(earlier.min(end)),
+            (known, end) => known.or(end),
+        };
+    }
+}
+
+/// The redirects that carry a request on. 300 offers a choice, 304 answers a condition that was not asked.
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// A request that says who asks, and nothing more.
+fn request(method: Method, target: &TargetUrl) -> Result<Request<Empty<Bytes>>, Failure> {
+    let url = target.url();
+    Request::builder()
+        .method(method.as_str())
+        .uri(&url[Position::BeforePath..Position::AfterQuery])
+        .header(HOST, &url[Position::BeforeHost..Position::AfterPort])
+        .header(USER_AGENT, NAME)
+        .header(ACCEPT, "*/*")
+        .body(Empty::new())
+        // Nothing of the kind passes the rules for URLs.
+        .map_err(|_| Failure::Blocked)
+}
+
+/// Drives a connection until there is an answer, and then says goodbye if that takes no waiting: TLS wants it said, but how
+/// a connection ends is no finding.
+async fn drive<T>(
+    driver: impl Future<Output = hyper::Result<()>>,
+    exchange: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    // Fused, a driver that has ended is dropped, and with it the ends of the channels that an exchange may wait at.
+    let driver = pin!(driver.fuse());
+    match select(pin!(exchange), driver).await {
+        Either::Left((answer, driver)) => {
+            drop(driver.now_or_never());
+            answer
+        }
+        // What the exchange still needs has been read.
+        Either::Right((ended, exchange)) => exchange.await.map_err(|failure| match ended {
+            // It may know no more than that the connection is gone.
+            Err(error) if failure == Failure::Body => interrupted(&error),
+            _ => failure,
+        }),
+    }
+}
+
+/// The failure class of a request that got no complete answer.
+fn interrupted(error: &hyper::Error) -> Failure {
+    // A server that wants a certificate from its client says so after the handshake.
+    if tls_error(error).is_some() { Failure::Tls } else { Failure::Body }
+}

@@ -1,0 +1,3 @@
+//! Probes over real sockets.
+
+mod probe;

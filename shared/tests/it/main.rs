@@ -1,8 +1,0 @@
-//! `shared` over real sockets, and the rules of this repository as tests.
-
-#![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
-
-mod probe;
-mod rules;
-mod status;
-mod vectors;
