@@ -5,19 +5,19 @@
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use domain::target_url::{Policy, is_public};
+use domain::target_url::{TargetPolicy, is_public};
 use libfuzzer_sys::fuzz_target;
 use url::{Host, Url};
 
-static POLICY: LazyLock<Policy> = LazyLock::new(|| {
+static POLICY: LazyLock<TargetPolicy> = LazyLock::new(|| {
     let triggers = ["webtrigger.atlassian.app", "hello.atlassian-dev.net"];
-    Policy::public(vec!["api.health.example".to_owned()], triggers.map(str::to_owned).to_vec()).allow_ipv6()
+    TargetPolicy::public(vec!["api.health.example".to_owned()], triggers.map(str::to_owned).to_vec()).allow_ipv6()
 });
 
 fuzz_target!(|text: &str| {
     let Ok(target) = POLICY.target(text) else { return };
     assert_eq!(POLICY.target(target.as_str()).as_ref(), Ok(&target), "passes again, unchanged");
-    assert!(target.as_str().is_ascii() && target.as_str().len() <= Policy::MAX_URL_LENGTH);
+    assert!(target.as_str().is_ascii() && target.as_str().len() <= TargetPolicy::MAX_URL_LENGTH);
 
     let url = Url::parse(target.as_str()).expect("what passed is a URL");
     assert!(matches!(url.scheme(), "http" | "https"));

@@ -62,7 +62,7 @@ def main() -> None:
             "CHECK_EVERY_MINUTES": str(CHECK_EVERY_MINUTES),
             "FORGE_APP_PUBLIC_KEY": app_key,
             "TRIGGER_HOSTS": os.environ.get("TRIGGER_HOSTS", ""),
-            "CALLBACK_HOSTS": os.environ.get("CALLBACK_HOSTS", ""),
+            "RETURN_HOSTS": os.environ.get("RETURN_HOSTS", ""),
             "MAX_SERVICES_PER_TENANT": "50",
             "MAX_SERVICES_PER_OWNER": "10",
             "AWS_LAMBDA_LOG_FORMAT": "Text",

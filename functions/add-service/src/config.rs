@@ -2,8 +2,8 @@
 
 use aws::environment::{ConfigError, Environment};
 use aws::metrics::Metrics;
-use domain::handoff::HandoffRule;
-use domain::target_url::Policy;
+use domain::handoff::HandoffPolicy;
+use domain::target_url::TargetPolicy;
 use domain::tick::Period;
 
 /// The most services of one tenant (`testdata/limits.json`, which the Forge app keeps to as well).
@@ -22,9 +22,9 @@ pub struct ServiceLimits {
 #[derive(Debug, Clone)]
 pub struct AddServiceConfig {
     /// Rules for hand-offs.
-    pub handoffs: HandoffRule,
+    pub handoffs: HandoffPolicy,
     /// What a probe may reach.
-    pub policy: Policy,
+    pub policy: TargetPolicy,
     /// `TABLE_NAME`.
     pub table: String,
     /// `DEPLOYMENT_KEY_ID`.

@@ -4,7 +4,7 @@
 
 use domain::check::{Check, ExpectedStatus, Method};
 use domain::service::{AliveAfter, DownAfter, ServiceName, Thresholds};
-use domain::target_url::{Policy, Refusal};
+use domain::target_url::{TargetError, TargetPolicy};
 use lambda_http::http::HeaderMap;
 use lambda_http::http::header::CONTENT_TYPE;
 use serde::Deserialize;
@@ -49,7 +49,7 @@ pub(crate) struct Wanted {
 #[derive(Debug)]
 pub(crate) struct Invalid {
     pub(crate) problem: Problem,
-    pub(crate) refusal: Option<Refusal>,
+    pub(crate) refusal: Option<TargetError>,
 }
 
 impl Fields {
@@ -105,7 +105,7 @@ impl Fields {
     }
 
     /// The typed fields as types. 400 when a field is wrong, 403 when everything is right but the target forbidden.
-    pub(crate) fn validate(&self, policy: &Policy) -> Result<Wanted, Invalid> {
+    pub(crate) fn validate(&self, policy: &TargetPolicy) -> Result<Wanted, Invalid> {
         let mut errors = Vec::new();
         let mut refuse = |field, message: String| errors.push(FieldError { field, message });
         let given = |field: &Option<String>| {

@@ -9,13 +9,13 @@ use crate::config::ServiceLimits;
 use aws::metrics::{Metric, Metrics, RegistrationResult};
 use aws::store::Registrations;
 use aws::system::Nonce;
-use aws::telemetry::Chain;
+use aws::telemetry::ErrorChain;
 use callback::Deliver;
 use domain::clock::Clock;
-use domain::handoff::{Handoff, HandoffError, HandoffRule, Management, Purpose};
+use domain::handoff::{Handoff, HandoffError, HandoffPolicy, Management, Purpose};
 use domain::id::TenantId;
 use domain::key::{MakeKey, Sign};
-use domain::target_url::{Policy, Refusal};
+use domain::target_url::{TargetError, TargetPolicy};
 use domain::tick::Period;
 use lambda_http::http::Method;
 use lambda_http::{Body, Request, RequestExt as _, Response};
@@ -31,7 +31,7 @@ mod input;
 mod management;
 mod registration;
 
-pub use registration::{Added, NotAdded};
+pub use registration::{Added, RegistrationError};
 
 use input::{Fields, Invalid};
 use registration::Registrar;
@@ -42,9 +42,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(28);
 /// Answers the two routes.
 pub struct AddService<S, D, M, K, C> {
     /// Rules for hand-offs; its audience is `BACKEND_URL`.
-    pub handoffs: HandoffRule,
+    pub handoffs: HandoffPolicy,
     /// What may be monitored.
-    pub policy: Policy,
+    pub policy: TargetPolicy,
     /// How many services there may be.
     pub limits: ServiceLimits,
     /// How often Jira gets a report.
@@ -105,8 +105,12 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
                     Ok(Ok(added)) => Ok(added),
                     Ok(Err(error)) => Err(Refused {
                         problem: error.problem(),
-                        error: Some(Chain(&error).to_string()),
-                        target: if let NotAdded::Target(refusal) = error { Some(refusal) } else { None },
+                        error: Some(ErrorChain(&error).to_string()),
+                        target: if let RegistrationError::Target(refusal) = error {
+                            Some(refusal)
+                        } else {
+                            None
+                        },
                     }),
                     Err(_) => Err(out_of_time()),
                 }
@@ -172,7 +176,9 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
                     }
                 };
             }
-            Ok(Err(error)) => Refused { error: Some(Chain(&error).to_string()), ..error.problem().into() },
+            Ok(Err(error)) => {
+                Refused { error: Some(ErrorChain(&error).to_string()), ..error.problem().into() }
+            }
             Err(_) => out_of_time(),
         };
         refused.log("change", request_id, Some(&tenant_id), Some(&management));
@@ -264,7 +270,7 @@ struct Refused {
     problem: Problem,
     error: Option<String>,
     /// Which rule refused the target.
-    target: Option<Refusal>,
+    target: Option<TargetError>,
 }
 
 impl Refused {
@@ -286,8 +292,8 @@ impl Refused {
         let service_id = management.map(|management| tracing::field::display(&management.service_id));
         let change = management.map(|management| management.change.as_str());
         let error = self.error.as_deref();
-        let refusal = self.target.map(Refusal::code);
-        let range = self.target.and_then(Refusal::range);
+        let refusal = self.target.map(TargetError::code);
+        let range = self.target.and_then(TargetError::range);
         if status >= 500 {
             tracing::error!(
                 request.id = request_id,

@@ -7,7 +7,7 @@
 use aws::store::{HandoffUse, Registrations, ServiceChange, StoreError, WriteOutcome};
 use domain::clock::Clock;
 use domain::handoff::{HandoffError, Management, Purpose};
-use domain::service::{Activity, Change};
+use domain::service::{Change, Lifecycle};
 use domain::tick::Period;
 use web::page::NextReport;
 use web::problem::{Problem, handoff_problem};
@@ -17,7 +17,7 @@ const ROUNDS: usize = 8;
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotChanged {
+pub(crate) enum ChangeError {
     /// The hand-off is used for something else, or late and bound to nothing.
     #[error("hand-off refused: {0}")]
     Handoff(&'static str),
@@ -42,17 +42,17 @@ pub(crate) async fn change(
     clock: &impl Clock,
     period: Period,
     management: &Management,
-) -> Result<NextReport, NotChanged> {
+) -> Result<NextReport, ChangeError> {
     let Management { handoff, service_id, change, .. } = management;
     let tenant_id = handoff.tenant_id();
     let wanted =
         HandoffUse { tenant_id: tenant_id.clone(), service_id: service_id.clone(), change: Some(*change) };
     for _ in 0..ROUNDS {
         let now = clock.now();
-        let is_done = match store.handoff_use(&handoff.binding.id, now).await? {
+        let is_done = match store.handoff_use(&handoff.reference.id, now).await? {
             Some(used) if used == wanted => true,
-            Some(_) => return Err(NotChanged::Handoff("used for something else")),
-            None if handoff.is_late(now) => return Err(NotChanged::Handoff("expired")),
+            Some(_) => return Err(ChangeError::Handoff("used for something else")),
+            None if handoff.is_late(now) => return Err(ChangeError::Handoff("expired")),
             None => false,
         };
         let found = store.find(&tenant_id, now).await?;
@@ -64,11 +64,11 @@ pub(crate) async fn change(
         let service =
             found.iter().flat_map(|found| &found.services).find(|service| service.id == *service_id);
         match service {
-            None if !is_removal => return Err(NotChanged::Absent),
-            Some(service) if service.activity == Activity::Pending && !is_removal => {
-                return Err(NotChanged::Absent);
+            None if !is_removal => return Err(ChangeError::Absent),
+            Some(service) if service.lifecycle == Lifecycle::Pending && !is_removal => {
+                return Err(ChangeError::Absent);
             }
-            Some(service) if service.owner != handoff.owner => return Err(NotChanged::NotTheOwner),
+            Some(service) if service.owner != handoff.owner => return Err(ChangeError::NotTheOwner),
             _ => {}
         }
         let service_change = ServiceChange {
@@ -77,16 +77,16 @@ pub(crate) async fn change(
             change: *change,
             found: service,
             found_revision: found.as_ref().map_or(0, |found| found.revision),
-            binding: &handoff.binding,
+            reference: &handoff.reference,
         };
         if store.apply_change(&service_change, now).await? == WriteOutcome::Applied {
             return Ok(next_report);
         }
     }
-    Err(NotChanged::Busy)
+    Err(ChangeError::Busy)
 }
 
-impl NotChanged {
+impl ChangeError {
     /// What the person is told, and how to go on.
     pub(crate) fn problem(&self) -> Problem {
         match self {

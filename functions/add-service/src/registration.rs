@@ -6,22 +6,22 @@
 use crate::config::ServiceLimits;
 use aws::metrics::{CallbackResult, Metric, Metrics};
 use aws::store::{
-    ATTEMPTS_PER_HANDOFF, HandoffUse, PendingRegistration, Registered, Registrations, StoreError,
+    ATTEMPTS_PER_HANDOFF, HandoffUse, PendingRegistration, RegisteredTenant, Registrations, StoreError,
     WriteOutcome,
 };
 use aws::system::Nonce;
-use callback::{Deliver, Patience, deliver};
-use domain::check::{Failure, Observation};
+use callback::{Deliver, RetryPolicy, deliver};
+use domain::check::{Observation, ProbeFailure};
 use domain::clock::{Clock, whole_seconds};
 use domain::handoff::{Handoff, HandoffError, Purpose};
 use domain::id::{ServiceId, TenantId};
 use domain::jws::{self, CallbackClaims};
 use domain::key::{KeyError, MakeKey, Sign, TenantKey};
 use domain::report::{Register, RegisteredService, VERSION};
-use domain::response::{Answer, Code};
-use domain::service::{Activity, Service};
+use domain::response::{CallbackResponse, ResponseCode};
+use domain::service::{Lifecycle, Service};
 use domain::status::{self, Status};
-use domain::target_url::Refusal;
+use domain::target_url::TargetError;
 use domain::tenant::{Tenant, TenantStatus};
 use domain::tick::Period;
 use jiff::Timestamp;
@@ -50,7 +50,7 @@ pub struct Added {
 
 /// Why a registration ended without a service.
 #[derive(Debug, thiserror::Error)]
-pub enum NotAdded {
+pub enum RegistrationError {
     /// The hand-off is used, or late and bound to nothing.
     #[error("hand-off refused: {0}")]
     Handoff(&'static str),
@@ -62,13 +62,13 @@ pub enum NotAdded {
     Removed,
     /// The name leads to an address that may not be probed, or that cannot be reached from here.
     #[error("target refused: {}", .0.code())]
-    Target(Refusal),
+    Target(TargetError),
     /// As many services as allowed.
     #[error("service limit reached: {0}")]
     Limit(&'static str),
     /// Forge's answer to REGISTER was no acceptance.
     #[error("callback not accepted: {}", .0.name())]
-    Callback(Answer),
+    Callback(CallbackResponse),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -105,20 +105,24 @@ struct Request<'a> {
 }
 
 impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, S, D, M, K, C> {
-    pub(crate) async fn register(&self, handoff: &Handoff, wanted: &Wanted) -> Result<Added, NotAdded> {
+    pub(crate) async fn register(
+        &self,
+        handoff: &Handoff,
+        wanted: &Wanted,
+    ) -> Result<Added, RegistrationError> {
         let tenant_id = handoff.tenant_id();
         let service_id = ServiceId::derive(&tenant_id, wanted.check.url.as_str());
         let request = Request { handoff, wanted, tenant_id, service_id };
         let resumes = self.check_use(&request).await?;
-        if self.store.count_attempt(&handoff.binding).await? == WriteOutcome::Conflict {
-            return Err(NotAdded::AttemptsUsed);
+        if self.store.count_attempt(&handoff.reference).await? == WriteOutcome::Conflict {
+            return Err(RegistrationError::AttemptsUsed);
         }
 
         let found = self.store.find(&request.tenant_id, self.clock.now()).await?;
         let mine = found.as_ref().and_then(|found| service_of(found, &request.service_id));
         if resumes && mine.is_none() {
             // Both were stored together. A page that is loaded again must not bring back what its owner has removed.
-            return Err(NotAdded::Removed);
+            return Err(RegistrationError::Removed);
         }
         let first =
             if mine.is_some_and(is_accepted) { None } else { Some(self.first_check(&request).await?) };
@@ -128,11 +132,11 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             if begun.service.first.is_none() {
                 begun.service.first.clone_from(&first);
             }
-            self.introduce(handoff, &begun).await?;
+            self.send_register(handoff, &begun).await?;
             match self.activate(&request, begun).await? {
                 Activation::Done(begun) => {
                     let status = begun.status();
-                    let is_new = begun.service.activity == Activity::Pending;
+                    let is_new = begun.service.lifecycle == Lifecycle::Pending;
                     return Ok(Added { service: begun.service, status, is_new });
                 }
                 // REGISTER named what is not stored any more.
@@ -141,38 +145,38 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
                 }
             }
         }
-        Err(NotAdded::Busy)
+        Err(RegistrationError::Busy)
     }
 
     /// Refuses early, before a check is made, what the transaction would refuse anyway. Returns whether the hand-off was used
     /// before, for the same service.
-    async fn check_use(&self, request: &Request<'_>) -> Result<bool, NotAdded> {
+    async fn check_use(&self, request: &Request<'_>) -> Result<bool, RegistrationError> {
         let now = self.clock.now();
         let registration = HandoffUse {
             tenant_id: request.tenant_id.clone(),
             service_id: request.service_id.clone(),
             change: None,
         };
-        match self.store.handoff_use(&request.handoff.binding.id, now).await? {
+        match self.store.handoff_use(&request.handoff.reference.id, now).await? {
             Some(used) if used == registration => Ok(true),
-            Some(_) => Err(NotAdded::Handoff("used for another service")),
-            None if request.handoff.is_late(now) => Err(NotAdded::Handoff("expired")),
+            Some(_) => Err(RegistrationError::Handoff("used for another service")),
+            None if request.handoff.is_late(now) => Err(RegistrationError::Handoff("expired")),
             None => Ok(false),
         }
     }
 
     /// The check before anything is stored, which decides whether the endpoint may be probed at all.
-    async fn first_check(&self, request: &Request<'_>) -> Result<Observation, NotAdded> {
+    async fn first_check(&self, request: &Request<'_>) -> Result<Observation, RegistrationError> {
         let Request { tenant_id: tenant, service_id: service, wanted: Wanted { check, .. }, .. } = request;
         let first = self.probe.probe(check, &TenantQuota::default(), Attempt::EXPECTED).await;
         match first.failure {
             None => {}
             // It is, or leads to, an address that is not public.
-            Some(Failure::Blocked) => tracing::warn!(
+            Some(ProbeFailure::Blocked) => tracing::warn!(
                 request.id = self.request_id,
                 tenant.id = %tenant,
                 service.id = %service,
-                probe.outcome = Failure::Blocked.as_str(),
+                probe.outcome = ProbeFailure::Blocked.as_str(),
                 "target blocked"
             ),
             Some(failure) => tracing::info!(
@@ -186,15 +190,18 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             ),
         }
         // Why a name is blocked or unreachable is known to the resolver; the person who typed it should learn it.
-        if matches!(first.failure, Some(Failure::Blocked | Failure::Connect)) {
-            self.probe.explain(&check.url).await.map_err(NotAdded::Target)?;
+        if matches!(first.failure, Some(ProbeFailure::Blocked | ProbeFailure::Connect)) {
+            self.probe.explain(&check.url).await.map_err(RegistrationError::Target)?;
         }
-        if first.failure == Some(Failure::Blocked) {
+        if first.failure == Some(ProbeFailure::Blocked) {
             // The host itself is public: it answered with a redirect, or its name leads elsewhere now.
             let redirected = first.http_status.is_some();
-            let refusal =
-                if redirected { Refusal::Redirect } else { Refusal::Address("another at each look-up") };
-            return Err(NotAdded::Target(refusal));
+            let refusal = if redirected {
+                TargetError::Redirect
+            } else {
+                TargetError::Address("another at each look-up")
+            };
+            return Err(RegistrationError::Target(refusal));
         }
         Ok(first)
     }
@@ -204,20 +211,20 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
     async fn begin(
         &self,
         request: &Request<'_>,
-        mut found: Option<Registered>,
+        mut found: Option<RegisteredTenant>,
         mut resumes: bool,
-    ) -> Result<Begun, NotAdded> {
+    ) -> Result<Begun, RegistrationError> {
         let Request { handoff, wanted, tenant_id, service_id } = request;
         for _ in 0..ROUNDS {
             let now = whole_seconds(self.clock.now());
             let mine = found.as_ref().and_then(|found| service_of(found, service_id)).cloned();
             if resumes && mine.is_none() {
-                return Err(NotAdded::Removed);
+                return Err(RegistrationError::Removed);
             }
             // Nobody knows whose an unreadable record is, so nobody replaces it; it counts like any other.
             let unreadable = found.as_ref().map_or(&[][..], |found| &found.unreadable);
             if unreadable.contains(service_id) {
-                return Err(StoreError::Poisoned("the service's record cannot be read".into()).into());
+                return Err(StoreError::Corrupt("the service's record cannot be read".into()).into());
             }
             let unreadable = unreadable.len();
             let (tenant, found_revision, services, state) = match found {
@@ -247,7 +254,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
                 found_revision,
                 found: mine.as_ref(),
                 service: &service,
-                binding: &handoff.binding,
+                reference: &handoff.reference,
             };
             match self.store.begin_registration(&registration, now).await? {
                 WriteOutcome::Applied => {
@@ -259,12 +266,16 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
                 }
             }
         }
-        Err(NotAdded::Busy)
+        Err(RegistrationError::Busy)
     }
 
     /// Forge has accepted what was begun. Whatever else changed meanwhile (a suspension, another registration, a pause) is
     /// read and decided on again.
-    async fn activate(&self, request: &Request<'_>, mut begun: Begun) -> Result<Activation, NotAdded> {
+    async fn activate(
+        &self,
+        request: &Request<'_>,
+        mut begun: Begun,
+    ) -> Result<Activation, RegistrationError> {
         for _ in 0..ROUNDS {
             let others =
                 if begun.tenant.status == TenantStatus::Suspended { begun.others.as_slice() } else { &[] };
@@ -291,19 +302,24 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
                 (found, _) => return Ok(Activation::Lost(found.map(Box::new))),
             }
         }
-        Err(NotAdded::Busy)
+        Err(RegistrationError::Busy)
     }
 
-    fn check_limits(&self, handoff: &Handoff, others: &[Service], unreadable: usize) -> Result<(), NotAdded> {
+    fn check_limits(
+        &self,
+        handoff: &Handoff,
+        others: &[Service],
+        unreadable: usize,
+    ) -> Result<(), RegistrationError> {
         if others.len() + unreadable >= self.limits.per_tenant {
-            return Err(NotAdded::Limit("per site"));
+            return Err(RegistrationError::Limit("per site"));
         }
         // What Forge has not accepted counts against the site, which bounds what is stored, and not against the person,
         // who cannot see it.
         let mine =
-            |service: &&Service| service.owner == handoff.owner && service.activity != Activity::Pending;
+            |service: &&Service| service.owner == handoff.owner && service.lifecycle != Lifecycle::Pending;
         if others.iter().filter(mine).count() >= self.limits.per_owner {
-            return Err(NotAdded::Limit("per person"));
+            return Err(RegistrationError::Limit("per person"));
         }
         Ok(())
     }
@@ -330,7 +346,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
     }
 
     /// Sends REGISTER, signed by the deployment key.
-    async fn introduce(&self, handoff: &Handoff, begun: &Begun) -> Result<(), NotAdded> {
+    async fn send_register(&self, handoff: &Handoff, begun: &Begun) -> Result<(), RegistrationError> {
         let (tenant, service) = (&begun.tenant, &begun.service);
         let tenant_id = tenant.id();
         let now = whole_seconds(self.clock.now());
@@ -358,9 +374,15 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         let ids = (&tenant.cloud_id, &tenant_id);
         let claims = CallbackClaims::new(self.issuer, ids, "health:register", jti, &body, now);
         let token = jws::sign("forge-callback+jwt", &claims, self.deployment_key).await?;
-        let (answer, attempts) =
-            deliver(self.callbacks, &tenant.trigger_url, &token, &body, Patience::REGISTER, tenant_id.seed())
-                .await;
+        let (answer, attempts) = deliver(
+            self.callbacks,
+            &tenant.trigger_url,
+            &token,
+            &body,
+            RetryPolicy::REGISTER,
+            tenant_id.seed(),
+        )
+        .await;
         tracing::info!(
             request.id = self.request_id,
             tenant.id = %tenant_id,
@@ -372,7 +394,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         if let Some(result) = CallbackResult::of_registration(&answer) {
             self.metrics.put(Metric::Callbacks(result), 1, self.clock.now());
         }
-        if answer.is_acceptance() { Ok(()) } else { Err(NotAdded::Callback(answer)) }
+        if answer.is_acceptance() { Ok(()) } else { Err(RegistrationError::Callback(answer)) }
     }
 }
 
@@ -390,15 +412,15 @@ enum Activation {
     /// It is checked from now on.
     Done(Box<Begun>),
     /// It is not there any more, or another one is in its place, or the tenant has another key. With the tenant as it is now.
-    Lost(Option<Box<Registered>>),
+    Lost(Option<Box<RegisteredTenant>>),
 }
 
 impl Begun {
     /// A service that was paused since the last tick is so already.
     fn status(&self) -> Status {
-        match self.service.activity {
-            Activity::Paused => Status::Paused,
-            Activity::Pending | Activity::Active => status::current(&self.state, &self.service).status,
+        match self.service.lifecycle {
+            Lifecycle::Paused => Status::Paused,
+            Lifecycle::Pending | Lifecycle::Active => status::current(&self.state, &self.service).status,
         }
     }
 
@@ -415,20 +437,20 @@ impl Begun {
     }
 }
 
-fn service_of<'a>(found: &'a Registered, id: &ServiceId) -> Option<&'a Service> {
+fn service_of<'a>(found: &'a RegisteredTenant, id: &ServiceId) -> Option<&'a Service> {
     found.services.iter().find(|service| service.id == *id)
 }
 
 /// Whether Forge has accepted it.
 fn is_accepted(service: &Service) -> bool {
-    service.activity != Activity::Pending
+    service.lifecycle != Lifecycle::Pending
 }
 
 fn accepted(services: impl IntoIterator<Item = Service>) -> Vec<ServiceId> {
     services.into_iter().filter(is_accepted).map(|service| service.id).collect()
 }
 
-impl NotAdded {
+impl RegistrationError {
     /// What the person is told, and how to go on.
     pub(crate) fn problem(&self) -> Problem {
         match self {
@@ -467,27 +489,31 @@ impl NotAdded {
     }
 }
 
-fn refused_by_forge(answer: &Answer) -> Problem {
+fn refused_by_forge(answer: &CallbackResponse) -> Problem {
     match answer {
-        Answer::App(Code::HandoffInvalid | Code::HandoffUsed) => {
+        CallbackResponse::App(ResponseCode::HandoffInvalid | ResponseCode::HandoffUsed) => {
             let detail = "Go back to Jira, open the Health Monitor page and press “Add service” again.";
             Problem::new(403, "REFUSED_BY_FORGE", "Jira did not accept this link", detail)
         }
-        Answer::App(Code::BadRequest | Code::TooLarge | Code::KeyConflict) => {
+        CallbackResponse::App(
+            ResponseCode::BadRequest | ResponseCode::TooLarge | ResponseCode::KeyConflict,
+        ) => {
             let detail = "Sending it again will not help. Tell the people who run this monitor.";
             Problem::new(403, "REFUSED_BY_FORGE", "Jira did not accept the service", detail)
         }
-        Answer::App(Code::Unauthorized | Code::Unregistered | Code::NotConfigured) => {
+        CallbackResponse::App(
+            ResponseCode::Unauthorized | ResponseCode::Unregistered | ResponseCode::NotConfigured,
+        ) => {
             let detail = "The app in Jira does not trust this backend, or is not configured: its BACKEND_URL or \
                           BACKEND_PUBLIC_KEY may be wrong. Tell your Jira administrator, then send the form again.";
             Problem::new(502, "NOT_TRUSTED_BY_FORGE", "Jira did not accept the service", detail)
         }
-        Answer::Platform { status: 404 | 410, .. } => {
+        CallbackResponse::Platform { status: 404 | 410, .. } => {
             let detail = "Jira knows no web trigger under the address of this link: the app has been uninstalled, or installed again \
                           since. Go back to Jira, open the Health Monitor page and press “Add service” again.";
             Problem::new(502, "TRIGGER_GONE", "The app is not installed there any more", detail)
         }
-        Answer::Platform { status: 429, retry_after } => {
+        CallbackResponse::Platform { status: 429, retry_after } => {
             let wait_s = retry_after.map_or(MIN_WAIT_S, |wait| wait.as_secs()).clamp(MIN_WAIT_S, MAX_WAIT_S);
             let detail = "The app has had as many requests as Jira allows for now. Wait a minute, then send the form again. \
                           It will not be added twice.";

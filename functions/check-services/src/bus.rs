@@ -9,7 +9,7 @@ use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use serde::Serialize;
 
 use crate::event::{
-    CHECK_RANGE, Range, SOURCE, STATUS_CHANGED, StatusChanged, VERDICTS_HELD, VerdictsSuppressed,
+    CHECK_RANGE, SOURCE, STATUS_CHANGED, Shard, StatusChanged, VERDICTS_HELD, VerdictsSuppressed,
 };
 
 /// Events that could not be published.
@@ -26,7 +26,7 @@ pub enum BusError {
 /// Publishes events.
 pub trait Publish: Send + Sync {
     /// Hands on all of them, or an error; some may be published twice, which has one effect.
-    fn ranges(&self, ranges: &[Range]) -> impl Future<Output = Result<(), BusError>> + Send;
+    fn ranges(&self, ranges: &[Shard]) -> impl Future<Output = Result<(), BusError>> + Send;
 
     /// Announces that verdicts were suppressed.
     fn suppressed(
@@ -95,7 +95,7 @@ impl EventBus {
 }
 
 impl Publish for EventBus {
-    async fn ranges(&self, ranges: &[Range]) -> Result<(), BusError> {
+    async fn ranges(&self, ranges: &[Shard]) -> Result<(), BusError> {
         let entries: Vec<_> = ranges.iter().map(|range| self.entry(CHECK_RANGE, range)).collect();
         self.put(&entries).await
     }

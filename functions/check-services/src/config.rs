@@ -3,7 +3,7 @@
 use aws::environment::{ConfigError, Environment};
 use aws::metrics::Metrics;
 use domain::check::Check;
-use domain::target_url::Policy;
+use domain::target_url::TargetPolicy;
 
 use crate::{CONFIRM_AFTER, Settings};
 
@@ -14,7 +14,7 @@ const CONTROL_TIMEOUT_MS: u16 = 3_000;
 pub struct CheckServicesConfig {
     pub settings: Settings,
     /// What a probe may reach.
-    pub policy: Policy,
+    pub policy: TargetPolicy,
     /// `TABLE_NAME`.
     pub table: String,
     /// `WRAPPING_KEY_ID`.
@@ -54,7 +54,7 @@ impl CheckServicesConfig {
 /// How many control endpoints there may be.
 const MAX_CONTROLS: usize = 10;
 
-fn controls(environment: &Environment, policy: &Policy) -> Result<Vec<Check>, ConfigError> {
+fn controls(environment: &Environment, policy: &TargetPolicy) -> Result<Vec<Check>, ConfigError> {
     const NAME: &str = "CONTROL_URLS";
     let urls = environment.items(NAME);
     if urls.len() > MAX_CONTROLS {

@@ -19,7 +19,7 @@ pub const STATUS_CHANGED: &str = "ServiceStatusChanged";
 
 /// How often a range may be handed on: each time it gets strictly smaller, and five times cover more tenants than a
 /// tick has time for.
-pub const MAX_HOPS: u8 = 5;
+pub const MAX_GENERATIONS: u8 = 5;
 
 /// An EventBridge event, as far as it matters here.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,15 +33,15 @@ pub enum Event {
     },
     /// From our bus.
     #[serde(rename = "CheckRange")]
-    Range {
+    Shard {
         /// Which tenants, at which tick.
-        detail: Range,
+        detail: Shard,
     },
 }
 
 /// Tenants to check at a tick: fan-out, remainder and resume are all this.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Range {
+pub struct Shard {
     /// The tick.
     pub tick: Tick,
     /// Exclusive; absent from the beginning.
@@ -51,7 +51,8 @@ pub struct Range {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub through: Option<TenantId>,
     /// How often it has been handed on.
-    pub hop: u8,
+    #[serde(rename = "hop")]
+    pub generation: u8,
 }
 
 /// An invocation suppressed verdicts, because most control endpoints failed too.
@@ -83,18 +84,18 @@ pub struct StatusChanged {
 impl Event {
     /// The tenants to check. The schedule means everybody.
     #[must_use]
-    pub fn range(self, period: Period) -> Range {
+    pub fn range(self, period: Period) -> Shard {
         match self {
             Self::Scheduled { time } => {
-                Range { tick: Tick::containing(time, period), after: None, through: None, hop: 0 }
+                Shard { tick: Tick::containing(time, period), after: None, through: None, generation: 0 }
             }
             // A tick that was not made by `Tick::containing` cannot come from us; flooring makes it harmless.
-            Self::Range { detail } => Range { tick: Tick::containing(detail.tick.start(), period), ..detail },
+            Self::Shard { detail } => Shard { tick: Tick::containing(detail.tick.start(), period), ..detail },
         }
     }
 }
 
-impl Range {
+impl Shard {
     /// The same tenants, for the store.
     #[must_use]
     pub fn tenants(&self) -> TenantRange {
@@ -111,7 +112,12 @@ impl Range {
         for (index, chunk) in chunks.iter().enumerate() {
             let is_last = index + 1 == chunks.len();
             let through = if is_last { self.through.clone() } else { chunk.last().cloned() };
-            ranges.push(Self { tick: self.tick, after, through: through.clone(), hop: self.hop + 1 });
+            ranges.push(Self {
+                tick: self.tick,
+                after,
+                through: through.clone(),
+                generation: self.generation + 1,
+            });
             after = through;
         }
         ranges
@@ -121,7 +127,7 @@ impl Range {
     #[must_use]
     pub fn remainder(&self, done: Option<&TenantId>) -> Self {
         let after = done.cloned().or_else(|| self.after.clone());
-        Self { tick: self.tick, after, through: self.through.clone(), hop: self.hop + 1 }
+        Self { tick: self.tick, after, through: self.through.clone(), generation: self.generation + 1 }
     }
 }
 
@@ -135,10 +141,10 @@ mod tests {
             .collect()
     }
 
-    fn range() -> Range {
+    fn range() -> Shard {
         let tick =
             Tick::containing("2026-11-22T10:05:00Z".parse().unwrap(), Period::from_minutes(5).unwrap());
-        Range { tick, after: None, through: None, hop: 0 }
+        Shard { tick, after: None, through: None, generation: 0 }
     }
 
     #[test]
@@ -166,7 +172,7 @@ mod tests {
         let part: Event =
             serde_json::from_str(include_str!("../../../events/check-services/range.json")).unwrap();
         let part = part.range(period);
-        assert_eq!((part.tick, part.hop, part.after.is_some()), (range().tick, 1, true));
+        assert_eq!((part.tick, part.generation, part.after.is_some()), (range().tick, 1, true));
         assert!(
             serde_json::from_str::<Event>(r#"{"detail-type":"Other","time":"2026-11-22T10:05:00Z"}"#)
                 .is_err()

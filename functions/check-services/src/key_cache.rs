@@ -82,7 +82,7 @@ mod tests {
 
     use domain::id::CloudId;
     use domain::key::{KeyContext, WrappedKey};
-    use domain::tenant::{Introduction, NextKey, TenantStatus, TriggerRule};
+    use domain::tenant::{KeyEndorsement, NextKey, TenantStatus, TriggerPolicy};
 
     use super::*;
 
@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn tenant() -> Tenant {
-        let triggers = TriggerRule { hosts: vec!["t.example".into()], allow_loopback: false };
+        let triggers = TriggerPolicy { hosts: vec!["t.example".into()], allow_loopback: false };
         Tenant {
             cloud_id: CloudId::parse("11111111-2222-4333-8444-555555555555").unwrap(),
             trigger_url: triggers.parse("https://t.example/x1/a").unwrap(),
@@ -139,8 +139,8 @@ mod tests {
         let cache = KeyCache::new(Kms::default());
         let next = NextKey {
             key: key(2),
-            introduction: Introduction::new(String::new()),
-            introduced_until: at(1),
+            endorsement: KeyEndorsement::new(String::new()),
+            endorsed_until: at(1),
             is_accepted: false,
             refused_at: None,
         };

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use aws::metrics::{CallbackResult, CheckOutcome, Metric, Metrics};
 use aws::store::{Checks, SUSPENDED_FOR, StoreError, WriteOutcome};
-use aws::telemetry::Chain;
+use aws::telemetry::ErrorChain;
 use callback::Deliver;
 use domain::check::Check;
 use domain::clock::{Clock, whole_seconds};
 use domain::id::{ServiceId, TenantId};
 use domain::key::UnwrapKey;
-use domain::tenant::{Tenant, TriggerRule};
+use domain::tenant::{Tenant, TriggerPolicy};
 use domain::tick::{Period, Tick};
 use futures::future::{Fuse, FusedFuture as _};
 use futures::stream::FuturesUnordered;
@@ -27,8 +27,8 @@ pub mod bus;
 pub mod config;
 mod control_endpoints;
 pub mod event;
-mod handover;
 pub mod key_cache;
+mod key_rotation;
 mod observe;
 mod tenant_tick;
 
@@ -36,7 +36,7 @@ pub use tenant_tick::{Done, Outcome, Reported};
 
 use bus::{BusError, Publish};
 use control_endpoints::ControlEndpoints;
-use event::{Event, MAX_HOPS, Range, VerdictsSuppressed};
+use event::{Event, MAX_GENERATIONS, Shard, VerdictsSuppressed};
 use key_cache::KeyCache;
 
 /// How many services are checked at once. Most of a check's time is waiting, so this bounds memory, not connections: those
@@ -98,7 +98,7 @@ pub struct Settings {
     /// `BACKEND_URL`.
     pub issuer: String,
     /// Where callbacks may go.
-    pub triggers: TriggerRule,
+    pub triggers: TriggerPolicy,
     /// The length of a tick.
     pub period: Period,
     /// A range with more tenants is cut and handed on.
@@ -126,13 +126,13 @@ pub(crate) struct Round<'a, P> {
 
 /// Why an invocation failed: Lambda runs it once more, and tenants that are done stay done.
 #[derive(Debug, thiserror::Error)]
-pub enum Failed {
+pub enum InvocationError {
     /// The tenants could not be listed.
     #[error("the tenants could not be listed")]
     List(#[source] StoreError),
     /// Ranges could not be handed on.
     #[error("tenants could not be handed on")]
-    HandOn(#[from] BusError),
+    Requeue(#[from] BusError),
     /// The store failed for some tenants.
     #[error("{0} tenants could not be checked")]
     Tenants(usize),
@@ -170,7 +170,7 @@ pub struct Summary {
     /// Services on which this tick brought no verdict.
     pub unseen: usize,
     /// Ranges that were handed on.
-    pub handed_on: usize,
+    pub requeued: usize,
     /// Tenants to suspend, with their services.
     unreachable: Vec<(Tenant, Vec<ServiceId>)>,
 }
@@ -189,11 +189,11 @@ where
         let deadline = event.context.deadline().try_into()?;
         // The runtime logs what is returned with `Debug`, which would show whole answers of AWS.
         let done = self.handle(event.payload, deadline).await;
-        done.map(drop).map_err(|error| Chain(&error).to_string().into())
+        done.map(drop).map_err(|error| ErrorChain(&error).to_string().into())
     }
 
     /// One event; `deadline` is when Lambda ends this invocation.
-    pub async fn handle(&self, event: Event, deadline: Timestamp) -> Result<Summary, Failed> {
+    pub async fn handle(&self, event: Event, deadline: Timestamp) -> Result<Summary, InvocationError> {
         let range = event.range(self.settings.period);
         let now = self.clock.now();
         let deadline = if deadline > now { deadline } else { now + WITHOUT_DEADLINE };
@@ -204,16 +204,16 @@ where
             self.count(&Summary::default(), lateness_s);
             return Ok(Summary::default());
         }
-        let ids = self.store.active(&range.tenants()).await.map_err(Failed::List)?;
+        let ids = self.store.active(&range.tenants()).await.map_err(InvocationError::List)?;
 
-        if ids.len() > self.settings.tenants_per_invocation && range.hop < MAX_HOPS {
+        if ids.len() > self.settings.tenants_per_invocation && range.generation < MAX_GENERATIONS {
             let parts = range.split(&ids, self.settings.tenants_per_invocation);
             self.bus.ranges(&parts).await?;
             tracing::info!(tick = %range.tick, tenants = ids.len(), ranges = parts.len(), "tenants handed on");
-            return Ok(Summary { handed_on: parts.len(), ..Summary::default() });
+            return Ok(Summary { requeued: parts.len(), ..Summary::default() });
         }
 
-        let (mut summary, handed_on) = self.check_all(&range, &ids, deadline).await;
+        let (mut summary, requeued) = self.check_all(&range, &ids, deadline).await;
         // First what takes no call.
         self.count(&summary, lateness_s);
         tracing::info!(
@@ -228,7 +228,7 @@ where
             services = summary.services,
             services.suppressed = summary.suppressed,
             services.unseen = summary.unseen,
-            ranges = summary.handed_on,
+            ranges = summary.requeued,
             "tick done"
         );
         let last_work = async {
@@ -239,13 +239,13 @@ where
             tracing::error!(tick = %range.tick, "out of time for suspensions; the next tick makes up for them");
         }
         summary.unreachable.clear();
-        handed_on?;
-        if summary.failed > 0 { Err(Failed::Tenants(summary.failed)) } else { Ok(summary) }
+        requeued?;
+        if summary.failed > 0 { Err(InvocationError::Tenants(summary.failed)) } else { Ok(summary) }
     }
 
     async fn check_all(
         &self,
-        range: &Range,
+        range: &Shard,
         ids: &[TenantId],
         deadline: Timestamp,
     ) -> (Summary, Result<(), BusError>) {
@@ -266,10 +266,10 @@ where
         let mut next_start = Instant::now();
         let mut waiting = ids.iter();
         let mut running = FuturesUnordered::new();
-        let handing_on = Fuse::terminated();
-        tokio::pin!(handing_on);
-        let (mut summary, mut handed_on) = (Summary::default(), Ok(()));
-        while !(running.is_empty() && waiting.as_slice().is_empty() && handing_on.is_terminated()) {
+        let requeueing = Fuse::terminated();
+        tokio::pin!(requeueing);
+        let (mut summary, mut requeued) = (Summary::default(), Ok(()));
+        while !(running.is_empty() && waiting.as_slice().is_empty() && requeueing.is_terminated()) {
             let is_full = round.places.available_permits() == 0;
             tokio::select! {
                 biased;
@@ -279,7 +279,7 @@ where
                         tracing::error!(tick = %range.tick, tenants = running.len(), "out of time; tenants are left in the middle of their tick");
                     }
                     summary.failed += running.len();
-                    if !handing_on.is_terminated() {
+                    if !requeueing.is_terminated() {
                         summary.failed += summary.not_started;
                     }
                     break;
@@ -288,12 +288,12 @@ where
                 () = &mut closing, if !waiting.as_slice().is_empty() => {
                     let left = waiting.as_slice();
                     summary.not_started = left.len();
-                    handing_on.set(self.hand_on_rest(range, ids, ids.len() - left.len()).fuse());
+                    requeueing.set(self.requeue_rest(range, ids, ids.len() - left.len()).fuse());
                     waiting = [].iter();
                 }
-                result = &mut handing_on, if !handing_on.is_terminated() => match result {
-                    Ok(ranges) => summary.handed_on = ranges,
-                    Err(error) => handed_on = Err(error),
+                result = &mut requeueing, if !requeueing.is_terminated() => match result {
+                    Ok(ranges) => summary.requeued = ranges,
+                    Err(error) => requeued = Err(error),
                 },
                 () = tokio::time::sleep_until(next_start), if !is_full && !waiting.as_slice().is_empty() => {
                     let Some(id) = waiting.next() else { continue };
@@ -304,17 +304,17 @@ where
                 Some((id, outcome)) = running.next() => summary = summary.with(id, outcome),
             }
         }
-        (summary, handed_on)
+        (summary, requeued)
     }
 
     /// Step 6: the tenants that there is no time for. Returns the number of ranges.
-    async fn hand_on_rest(&self, range: &Range, ids: &[TenantId], started: usize) -> Result<usize, BusError> {
+    async fn requeue_rest(&self, range: &Shard, ids: &[TenantId], started: usize) -> Result<usize, BusError> {
         let left = ids.len() - started;
         if Tick::is_over(range.tick, self.clock.now(), self.settings.period) {
             tracing::warn!(tick = %range.tick, tenants.left = left, "out of time; the next tick has begun and covers them");
             return Ok(0);
         }
-        if range.hop >= MAX_HOPS {
+        if range.generation >= MAX_GENERATIONS {
             tracing::error!(tick = %range.tick, tenants.left = left, "handed on too often; they wait for the next tick");
             return Ok(0);
         }
@@ -363,7 +363,7 @@ where
         );
         // Best effort: the log line has it too, and the tick is done.
         if let Err(error) = self.bus.suppressed(&suppressed).await {
-            tracing::error!(%tick, error = %Chain(&error), "suppressed verdicts could not be announced");
+            tracing::error!(%tick, error = %ErrorChain(&error), "suppressed verdicts could not be announced");
         }
     }
 
@@ -383,7 +383,7 @@ where
                     tracing::info!(tenant.id = %id, "tenant not suspended: it has changed since it was read");
                 }
                 Err(error) => {
-                    tracing::error!(tenant.id = %id, error = %Chain(&error), "tenant could not be suspended");
+                    tracing::error!(tenant.id = %id, error = %ErrorChain(&error), "tenant could not be suspended");
                 }
             }
         }
@@ -429,12 +429,12 @@ impl Summary {
                 self.unreachable.extend(done.unreachable.map(|unreachable| *unreachable));
             }
             Ok(Outcome::Overtaken | Outcome::Nothing) => self.skipped += 1,
-            Err(error @ StoreError::Poisoned(_)) => {
-                tracing::error!(tenant.id = %id, error = %Chain(&error), "tenant skipped");
+            Err(error @ StoreError::Corrupt(_)) => {
+                tracing::error!(tenant.id = %id, error = %ErrorChain(&error), "tenant skipped");
                 self.corrupt += 1;
             }
             Err(error) => {
-                tracing::error!(tenant.id = %id, error = %Chain(&error), "tenant could not be checked");
+                tracing::error!(tenant.id = %id, error = %ErrorChain(&error), "tenant could not be checked");
                 self.failed += 1;
             }
         }
@@ -450,7 +450,7 @@ mod tests {
     fn starts_are_a_fiftieth_of_a_second_apart_or_fill_their_part_of_the_period() {
         let settings = |minutes, spread_percent| Settings {
             issuer: String::new(),
-            triggers: TriggerRule { hosts: vec![], allow_loopback: false },
+            triggers: TriggerPolicy { hosts: vec![], allow_loopback: false },
             period: Period::from_minutes(minutes).unwrap(),
             tenants_per_invocation: 2_500,
             spread_percent,

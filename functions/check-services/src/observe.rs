@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
-use aws::store::Watched;
+use aws::store::TenantSnapshot;
 use domain::check::Observation;
 use domain::id::{ServiceId, TenantId};
-use domain::service::{Activity, Service};
+use domain::service::{Lifecycle, Service};
 use domain::status::{self, Confirmation, Finding, MAX_SUPPRESSED, ServiceStatus, Status};
 use domain::tick::{Period, Tick};
 use futures::StreamExt as _;
@@ -35,7 +35,7 @@ struct Observer<'a, P> {
     tick: Tick,
     period: Period,
     tenant: &'a TenantId,
-    watched: &'a Watched,
+    watched: &'a TenantSnapshot,
     quota: TenantQuota,
     until: Instant,
 }
@@ -44,11 +44,11 @@ struct Observer<'a, P> {
 pub(crate) async fn observe_all<P: Probe>(
     round: &Round<'_, P>,
     tenant: &TenantId,
-    watched: &Watched,
+    watched: &TenantSnapshot,
     end: Instant,
 ) -> Findings {
     let active: Vec<_> =
-        watched.services.iter().filter(|service| service.activity == Activity::Active).collect();
+        watched.services.iter().filter(|service| service.lifecycle == Lifecycle::Active).collect();
     // Out of time before it began: nothing was seen.
     let Ok(Some(mut places)) = timeout_at(end, places(&round.places, active.len())).await else {
         return Findings::new();

@@ -4,15 +4,15 @@
 
 use std::time::Duration;
 
-use aws::store::{Checks, Deliveries, StoreError, Watched, WriteOutcome};
-use aws::telemetry::Chain;
-use callback::{Deliver, Patience, deliver};
+use aws::store::{Checks, FailureStreak, StoreError, TenantSnapshot, WriteOutcome};
+use aws::telemetry::ErrorChain;
+use callback::{Deliver, RetryPolicy, deliver};
 use domain::clock::{Clock, whole_seconds};
 use domain::id::{ServiceId, TenantId};
 use domain::jws::{self, CallbackClaims};
 use domain::key::{KeyError, TenantKey, UnwrapKey};
 use domain::report::{Update, UpdatedService, VERSION};
-use domain::response::{Answer, Code};
+use domain::response::{CallbackResponse, ResponseCode};
 use domain::service::Service;
 use domain::status::{self, Finding, State, TenantServices};
 use domain::tenant::{NextKey, Tenant, TenantStatus};
@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::bus::Publish;
 use crate::event::StatusChanged;
-use crate::handover::{self, Failure, Verdict};
+use crate::key_rotation::{self, KeyFailure, NextKeyVerdict};
 use crate::observe::{Findings, observe_all};
 use crate::{CheckServices, Round};
 
@@ -80,7 +80,7 @@ pub struct Done {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reported {
     /// It was sent.
-    Answered(Answer),
+    Answered(CallbackResponse),
     /// It could not be signed, may not be sent, or there was no time. The next tick carries it.
     NotSent,
 }
@@ -102,10 +102,10 @@ impl Sent {
 
 /// An app's answer to an update.
 struct Delivered {
-    answer: Answer,
+    answer: CallbackResponse,
     /// Requests that it took, over both keys.
     attempts: u32,
-    verdict: Verdict,
+    verdict: NextKeyVerdict,
 }
 
 /// How many services a tick saw in which way.
@@ -118,7 +118,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(watched: &Watched, findings: &Findings, state: &State) -> Self {
+    fn of(watched: &TenantSnapshot, findings: &Findings, state: &State) -> Self {
         let alive = findings.values().filter(|finding| finding.observation().is_alive()).count();
         let is_suppressed = |finding: &&Finding| matches!(finding, Finding::Suppressed(_));
         let is_unseen = |service: &&Service| status::current(state, service).unseen > 0;
@@ -198,7 +198,7 @@ where
     async fn send(
         &self,
         id: &TenantId,
-        watched: &Watched,
+        watched: &TenantSnapshot,
         state: &State,
         findings: &Findings,
         tick: Tick,
@@ -215,12 +215,12 @@ where
             return Sent::nothing();
         };
         let Delivered { answer, attempts, verdict } = delivered;
-        let next_key_refused = matches!(verdict, Verdict::Refused(_) | Verdict::Unusable(_));
+        let next_key_refused = matches!(verdict, NextKeyVerdict::Refused(_) | NextKeyVerdict::Unusable(_));
         let noted = self.note(id, tenant, tick, verdict).await;
         let settled = self.settle(id, watched, state, tick, &answer).await;
         let is_unreachable = noted.and(settled).unwrap_or_else(|error| {
             // What was to be noted is noted at the next tick: the app answers a repetition with DUPLICATE.
-            tracing::error!(tenant.id = %id, %tick, error = %Chain(&error), "the app's response could not be stored");
+            tracing::error!(tenant.id = %id, %tick, error = %ErrorChain(&error), "the app's response could not be stored");
             false
         });
         Sent { reported: Reported::Answered(answer), attempts, next_key_refused, is_unreachable }
@@ -230,7 +230,7 @@ where
     /// is the first that the app does not trust. `None` when neither can sign.
     async fn deliver(
         &self,
-        watched: &Watched,
+        watched: &TenantSnapshot,
         update: &Update<'_>,
         tick: Tick,
         end: Instant,
@@ -238,37 +238,37 @@ where
     ) -> Option<Delivered> {
         let (tenant, id) = (&watched.tenant, update.tenant_id);
         let (mut delivered, mut failed) = (None::<Delivered>, None);
-        for key in handover::order(tenant, tick, self.settings.period) {
+        for key in key_rotation::order(tenant, tick, self.settings.period) {
             let (token, body) = match self.sign(tenant, key, update, now).await {
                 Ok(signed) => signed,
                 Err(error) if tenant.next_key.is_some() => {
-                    tracing::error!(tenant.id = %id, %tick, key.id = %key.public.kid(), error = %Chain(&error), "one of the tenant's two keys cannot sign");
+                    tracing::error!(tenant.id = %id, %tick, key.id = %key.public.kid(), error = %ErrorChain(&error), "one of the tenant's two keys cannot sign");
                     if matches!(error, KeyError::Mismatch) {
-                        failed = Some((key, Failure::Unusable));
+                        failed = Some((key, KeyFailure::Unusable));
                     }
                     continue;
                 }
                 Err(error) => {
-                    tracing::error!(tenant.id = %id, %tick, error = %Chain(&error), "the update could not be signed; the next tick carries it");
+                    tracing::error!(tenant.id = %id, %tick, error = %ErrorChain(&error), "the update could not be signed; the next tick carries it");
                     continue;
                 }
             };
             let left = (end - SETTLING_TIME).saturating_duration_since(Instant::now());
-            let patience = Patience {
-                total: Patience::UPDATE.total.min(left),
-                is_expected: watched.deliveries.failing_since.is_none(),
-                ..Patience::UPDATE
+            let retry_policy = RetryPolicy {
+                total: RetryPolicy::UPDATE.total.min(left),
+                is_expected: watched.failures.failing_since.is_none(),
+                ..RetryPolicy::UPDATE
             };
             let (answer, attempts) =
-                deliver(&self.callbacks, &tenant.trigger_url, &token, &body, patience, id.seed()).await;
-            let verdict = handover::verdict(tenant, key, failed, &answer, tick);
+                deliver(&self.callbacks, &tenant.trigger_url, &token, &body, retry_policy, id.seed()).await;
+            let verdict = key_rotation::verdict(tenant, key, failed, &answer, tick);
             let attempts = attempts + delivered.map_or(0, |before| before.attempts);
-            let is_final = !handover::may_be_the_key(&answer);
+            let is_final = !key_rotation::may_be_the_key(&answer);
             delivered = Some(Delivered { answer, attempts, verdict });
             if is_final {
                 break;
             }
-            failed = Some((key, Failure::NotTrusted));
+            failed = Some((key, KeyFailure::NotTrusted));
         }
         delivered
     }
@@ -279,50 +279,50 @@ where
         id: &TenantId,
         tenant: &Tenant,
         tick: Tick,
-        verdict: Verdict,
+        verdict: NextKeyVerdict,
     ) -> Result<(), StoreError> {
         let Some(found) = &tenant.next_key else { return Ok(()) };
         match verdict {
-            Verdict::Nothing => {}
-            Verdict::Accepted(next) => self.store.record_reception(id, found, &next).await?,
-            Verdict::Settled(next) => {
+            NextKeyVerdict::Nothing => {}
+            NextKeyVerdict::Accepted(next) => self.store.record_next_key_response(id, found, &next).await?,
+            NextKeyVerdict::Settled(next) => {
                 // An eventually consistent read may bring this here once more.
-                if self.store.promote(tenant, &next).await? == WriteOutcome::Applied {
+                if self.store.promote_next_key(tenant, &next).await? == WriteOutcome::Applied {
                     tracing::info!(tenant.id = %id, %tick, key.id = %next.key.public.kid(), "tenant key replaced");
                 }
             }
-            Verdict::Refused(next) => {
+            NextKeyVerdict::Refused(next) => {
                 tracing::error!(
                     tenant.id = %id,
                     %tick,
                     key.id = %next.key.public.kid(),
                     "the app refuses its next key; reports go on under the present one"
                 );
-                self.note_refusal(id, found, &next).await?;
+                self.record_refusal(id, found, &next).await?;
             }
-            Verdict::Unusable(next) => {
+            NextKeyVerdict::Unusable(next) => {
                 tracing::error!(
                     tenant.id = %id,
                     %tick,
                     key.id = %next.key.public.kid(),
                     "the next key is unusable; reports go on under the present one"
                 );
-                self.note_refusal(id, found, &next).await?;
+                self.record_refusal(id, found, &next).await?;
             }
         }
         Ok(())
     }
 
     /// Stores since when the next key does not do, unless that is known.
-    async fn note_refusal(&self, id: &TenantId, found: &NextKey, next: &NextKey) -> Result<(), StoreError> {
+    async fn record_refusal(&self, id: &TenantId, found: &NextKey, next: &NextKey) -> Result<(), StoreError> {
         if found == next {
             return Ok(());
         }
-        self.store.record_reception(id, found, next).await
+        self.store.record_next_key_response(id, found, next).await
     }
 
     /// Publishes this tick's transitions on the bus. Best effort: the Forge app gets them with the report.
-    async fn announce(&self, id: &TenantId, watched: &Watched, state: &State, tick: Tick) {
+    async fn announce(&self, id: &TenantId, watched: &TenantSnapshot, state: &State, tick: Tick) {
         let changes: Vec<_> = state
             .transitions
             .iter()
@@ -341,14 +341,14 @@ where
             return;
         }
         if let Err(error) = self.bus.changes(&changes).await {
-            tracing::warn!(tenant.id = %id, %tick, error = %Chain(&error), "changes of status could not be announced");
+            tracing::warn!(tenant.id = %id, %tick, error = %ErrorChain(&error), "changes of status could not be announced");
         }
     }
 
     fn update<'a>(
         &self,
         id: &'a TenantId,
-        watched: &'a Watched,
+        watched: &'a TenantSnapshot,
         state: &'a State,
         findings: &'a Findings,
         tick: Tick,
@@ -385,7 +385,7 @@ where
                 .collect(),
             transitions: &state.transitions,
             transitions_dropped: state.transitions_dropped,
-            key_introduction: watched.tenant.next_key.as_ref().map(|next| next.introduction.as_str()),
+            key_endorsement: watched.tenant.next_key.as_ref().map(|next| next.endorsement.as_str()),
         }
     }
 
@@ -409,13 +409,13 @@ where
     async fn settle(
         &self,
         id: &TenantId,
-        watched: &Watched,
+        watched: &TenantSnapshot,
         state: &State,
         tick: Tick,
-        answer: &Answer,
+        answer: &CallbackResponse,
     ) -> Result<bool, StoreError> {
         let tenant_status = watched.tenant.status;
-        let had_failed = watched.deliveries != Deliveries::default();
+        let had_failed = watched.failures != FailureStreak::default();
         if answer.is_acceptance() {
             // A tenant without services is looked at no more once its app knows that.
             if !state.transitions.is_empty() || had_failed || state.services.is_empty() {
@@ -438,30 +438,32 @@ where
         }
 
         Self::report(id, tick, answer);
-        if *answer == Answer::App(Code::StaleTick) {
+        if *answer == CallbackResponse::App(ResponseCode::StaleTick) {
             // The app is there and trusts us; only our tick is behind what it knows.
             if had_failed {
-                self.store.record_deliveries(id, watched.deliveries, Deliveries::default()).await?;
+                self.store.record_failures(id, watched.failures, FailureStreak::default()).await?;
             }
             return Ok(false);
         }
-        if *answer == Answer::App(Code::Unregistered) && tenant_status == TenantStatus::Active {
+        if *answer == CallbackResponse::App(ResponseCode::Unregistered)
+            && tenant_status == TenantStatus::Active
+        {
             self.store.mark(&watched.tenant, TenantStatus::Unregistered).await?;
         }
         let now = whole_seconds(self.clock.now());
-        let deliveries = after_failure(watched.deliveries, answer, now);
-        if deliveries != watched.deliveries {
-            self.store.record_deliveries(id, watched.deliveries, deliveries).await?;
+        let failures = after_failure(watched.failures, answer, now);
+        if failures != watched.failures {
+            self.store.record_failures(id, watched.failures, failures).await?;
         }
-        Ok(tenant_status != TenantStatus::Suspended && is_unreachable(deliveries, now))
+        Ok(tenant_status != TenantStatus::Suspended && is_unreachable(failures, now))
     }
 
-    fn report(id: &TenantId, tick: Tick, answer: &Answer) {
+    fn report(id: &TenantId, tick: Tick, answer: &CallbackResponse) {
         match answer {
             refusal if refusal.is_refusal() => {
                 tracing::error!(tenant.id = %id, %tick, callback.answer = answer.name(), "the app refuses our callback");
             }
-            Answer::Platform { status, .. } => {
+            CallbackResponse::Platform { status, .. } => {
                 tracing::warn!(tenant.id = %id, %tick, callback.http_status = status, "no answer of the app's own");
             }
             _ => {
@@ -494,15 +496,15 @@ fn missed_ticks(before: &State, tick: Tick, period: Period) -> u32 {
     last.map_or(0, |last| tick.missed_since(last, period))
 }
 
-fn after_failure(before: Deliveries, answer: &Answer, now: Timestamp) -> Deliveries {
-    Deliveries {
+fn after_failure(before: FailureStreak, answer: &CallbackResponse, now: Timestamp) -> FailureStreak {
+    FailureStreak {
         failing_since: before.failing_since.or(Some(now)),
         gone_since: if answer.is_gone() { before.gone_since.or(Some(now)) } else { None },
     }
 }
 
-fn is_unreachable(deliveries: Deliveries, now: Timestamp) -> bool {
+fn is_unreachable(failures: FailureStreak, now: Timestamp) -> bool {
     let longer =
         |since: Option<Timestamp>, limit| since.is_some_and(|since| now.duration_since(since) >= limit);
-    longer(deliveries.gone_since, GONE_FOR) || longer(deliveries.failing_since, FAILING_FOR)
+    longer(failures.gone_since, GONE_FOR) || longer(failures.failing_since, FAILING_FOR)
 }

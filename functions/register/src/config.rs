@@ -1,12 +1,12 @@
 //! What `register` reads from its environment.
 
 use aws::environment::{ConfigError, Environment};
-use domain::handoff::HandoffRule;
+use domain::handoff::HandoffPolicy;
 
 #[derive(Debug, Clone)]
 pub struct RegisterConfig {
     /// Rules for hand-offs.
-    pub handoffs: HandoffRule,
+    pub handoffs: HandoffPolicy,
     /// `DEPLOYMENT_KEY_ID`.
     pub deployment_key_id: String,
 }

@@ -5,9 +5,9 @@
 //! Deliberately absent: any access to stored data. Whether a hand-off was used before, and whose a service is, is decided when
 //! the form is sent.
 
-use aws::telemetry::Chain;
+use aws::telemetry::ErrorChain;
 use domain::clock::Clock;
-use domain::handoff::{Handoff, HandoffError, HandoffRule, Purpose};
+use domain::handoff::{Handoff, HandoffError, HandoffPolicy, Purpose};
 use domain::key::{Jwks, KeyError, Sign};
 use jiff::Timestamp;
 use lambda_http::http::Method;
@@ -27,7 +27,7 @@ const STYLE_CACHE: &str = "public, max-age=3600";
 /// Answers the four routes.
 pub struct Register<K, C> {
     /// Rules for hand-offs.
-    pub handoffs: HandoffRule,
+    pub handoffs: HandoffPolicy,
     /// The deployment key.
     pub deployment_key: K,
     /// The time.
@@ -100,7 +100,7 @@ impl<K: Sign, C: Clock> Register<K, C> {
             Err(error) => {
                 tracing::error!(
                     request.id = request_id(request),
-                    error = %Chain(&error),
+                    error = %ErrorChain(&error),
                     "the deployment key's public half is not to be had"
                 );
                 let mut problem = Problem::new(

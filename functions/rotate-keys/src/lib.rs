@@ -1,4 +1,4 @@
-//! Tenant keys that have grown old get a successor: made and wrapped by KMS, introduced by the deployment key, and stored
+//! Tenant keys that have grown old get a successor: made and wrapped by KMS, endorsed by the deployment key, and stored
 //! beside the present key. check-services hands it over.
 //!
 //! Deliberately absent: every private key, and every callback. A run changes nothing that an app sees at once.
@@ -6,11 +6,11 @@
 use std::pin::pin;
 
 use aws::store::{Rotations, StoreError, WriteOutcome};
-use aws::telemetry::Chain;
+use aws::telemetry::ErrorChain;
 use domain::clock::{Clock, whole_seconds};
 use domain::id::TenantId;
 use domain::key::{KeyError, MakeKey, Sign, TenantKey};
-use domain::key_endorsement::{INTRODUCTION_LIFE, introduce};
+use domain::key_endorsement::{ENDORSEMENT_LIFE, endorse_key};
 use domain::tenant::{NextKey, Tenant};
 use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -35,15 +35,15 @@ const WITHOUT_DEADLINE: SignedDuration = SignedDuration::from_secs(300);
 /// As many keys may always be replaced in one run.
 const SMALL_RUN: usize = 100;
 
-/// An introduction with less time left than this is made anew.
+/// An endorsement with less time left than this is made anew.
 const RENEWED_BELOW: SignedDuration = SignedDuration::from_hours(7 * 24);
-const _: () = assert!(RENEWED_BELOW.as_secs() * 2 == INTRODUCTION_LIFE.as_secs());
+const _: () = assert!(RENEWED_BELOW.as_secs() * 2 == ENDORSEMENT_LIFE.as_secs());
 
 /// Replaces keys.
 pub struct RotateKeys<S, D, M, C> {
     /// Tenants.
     pub store: S,
-    /// Introduces keys.
+    /// Endorses keys.
     pub deployment_key: D,
     /// Makes tenant keys.
     pub tenant_keys: M,
@@ -55,7 +55,7 @@ pub struct RotateKeys<S, D, M, C> {
 
 /// Why an invocation failed. Lambda runs a scheduled one once more; what is done stays done.
 #[derive(Debug, thiserror::Error)]
-pub enum Failed {
+pub enum InvocationError {
     /// The store. Also one tenant that cannot be read or written ends the run: it is no fault of that tenant's.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -72,14 +72,14 @@ pub struct Summary {
     pub tenants: usize,
     /// Those that have a next key since.
     pub started: usize,
-    /// Those whose next key was introduced anew.
+    /// Those whose next key was endorsed anew.
     pub renewed: usize,
     /// Those whose next key is on its way, and whose present key is one of those to be replaced.
     pub under_way: usize,
     /// Tenants that another run comes to: out of time, or as many as one run may replace.
     pub left: usize,
     /// Tenants with unusable records.
-    pub poisoned: usize,
+    pub corrupt: usize,
 }
 
 /// Whose keys a run replaces.
@@ -98,9 +98,9 @@ enum Need {
     Nothing,
     Successor,
     /// The next key that it has is on its way.
-    Patience,
-    /// The next key that it has, introduced anew.
-    Introduction,
+    RetryPolicy,
+    /// The next key that it has, endorsed anew.
+    KeyEndorsement,
 }
 
 impl<S: Rotations, D: Sign, M: MakeKey, C: Clock> RotateKeys<S, D, M, C> {
@@ -108,11 +108,11 @@ impl<S: Rotations, D: Sign, M: MakeKey, C: Clock> RotateKeys<S, D, M, C> {
     pub async fn invoke(&self, event: LambdaEvent<Event>) -> Result<Summary, lambda_runtime::Error> {
         let deadline = event.context.deadline().try_into()?;
         // The runtime logs what is returned with `Debug`, which would show whole answers of AWS.
-        self.handle(event.payload, deadline).await.map_err(|error| Chain(&error).to_string().into())
+        self.handle(event.payload, deadline).await.map_err(|error| ErrorChain(&error).to_string().into())
     }
 
     /// One event; `deadline` is when Lambda ends this invocation.
-    pub async fn handle(&self, event: Event, deadline: Timestamp) -> Result<Summary, Failed> {
+    pub async fn handle(&self, event: Event, deadline: Timestamp) -> Result<Summary, InvocationError> {
         let now = whole_seconds(self.clock.now());
         let deadline = if deadline > now { deadline } else { now + WITHOUT_DEADLINE };
         let (ids, run) = match event {
@@ -138,7 +138,7 @@ impl<S: Rotations, D: Sign, M: MakeKey, C: Clock> RotateKeys<S, D, M, C> {
         tracing::info!(
             tenants = summary.tenants,
             tenants.left = summary.left,
-            tenants.poisoned = summary.poisoned,
+            tenants.corrupt = summary.corrupt,
             keys.started = summary.started,
             keys.renewed = summary.renewed,
             keys.under_way = summary.under_way,
@@ -147,7 +147,12 @@ impl<S: Rotations, D: Sign, M: MakeKey, C: Clock> RotateKeys<S, D, M, C> {
         Ok(summary)
     }
 
-    async fn rotate(&self, ids: &[TenantId], run: &Run, last_start: Timestamp) -> Result<Summary, Failed> {
+    async fn rotate(
+        &self,
+        ids: &[TenantId],
+        run: &Run,
+        last_start: Timestamp,
+    ) -> Result<Summary, InvocationError> {
         let mut summary = Summary::default();
         let reads = stream::iter(ids).map(async |id| (id, self.store.tenant(id, run.now).await));
         let mut tenants = pin!(reads.buffered(READS_AT_ONCE));
@@ -161,36 +166,36 @@ impl<S: Rotations, D: Sign, M: MakeKey, C: Clock> RotateKeys<S, D, M, C> {
             let tenant = match read {
                 Ok(Some(tenant)) => tenant,
                 Ok(None) => continue,
-                Err(error @ StoreError::Poisoned(_)) => {
-                    tracing::error!(tenant.id = %id, error = %Chain(&error), "tenant passed over");
-                    summary.poisoned += 1;
+                Err(error @ StoreError::Corrupt(_)) => {
+                    tracing::error!(tenant.id = %id, error = %ErrorChain(&error), "tenant passed over");
+                    summary.corrupt += 1;
                     continue;
                 }
                 Err(error) => return Err(error.into()),
             };
             match need(&tenant, run) {
                 Need::Nothing => {}
-                Need::Patience => summary.under_way += 1,
+                Need::RetryPolicy => summary.under_way += 1,
                 Need::Successor if summary.started >= run.at_most => summary.left += 1,
                 Need::Successor => summary.started += usize::from(self.offer(&tenant, run.now).await?),
-                Need::Introduction => summary.renewed += usize::from(self.offer(&tenant, run.now).await?),
+                Need::KeyEndorsement => summary.renewed += usize::from(self.offer(&tenant, run.now).await?),
             }
         }
         Ok(summary)
     }
 
-    /// Has the tenant's next key introduced, a new one if there is none, and stores it. False if the tenant has changed
+    /// Has the tenant's next key endorsed, a new one if there is none, and stores it. False if the tenant has changed
     /// meanwhile: another delivery of the same event was faster, a registration began anew, or the key was handed over.
-    async fn offer(&self, tenant: &Tenant, now: Timestamp) -> Result<bool, Failed> {
+    async fn offer(&self, tenant: &Tenant, now: Timestamp) -> Result<bool, InvocationError> {
         let (key, is_accepted) = if let Some(next) = &tenant.next_key {
             (next.key.clone(), next.is_accepted)
         } else {
             let (public, wrapped) = self.tenant_keys.make_key(&tenant.key_context()).await?;
             (TenantKey { public, wrapped, made_at: now }, false)
         };
-        let introduced = introduce(tenant, key, &self.deployment_key, now).await?;
-        let next = NextKey { is_accepted, ..introduced };
-        let is_stored = self.store.offer(tenant, &next).await? == WriteOutcome::Applied;
+        let endorsed = endorse_key(tenant, key, &self.deployment_key, now).await?;
+        let next = NextKey { is_accepted, ..endorsed };
+        let is_stored = self.store.store_next_key(tenant, &next).await? == WriteOutcome::Applied;
         if is_stored {
             tracing::info!(tenant.id = %tenant.id(), key.id = %next.key.public.kid(), "next tenant key introduced");
         }
@@ -204,11 +209,11 @@ fn need(tenant: &Tenant, run: &Run) -> Need {
         None if is_due => Need::Successor,
         None => Need::Nothing,
         Some(next) => {
-            let is_ending = next.introduced_until.duration_since(run.now) < RENEWED_BELOW;
+            let is_ending = next.endorsed_until.duration_since(run.now) < RENEWED_BELOW;
             if is_ending || run.is_asked && is_due && next.refused_at.is_some() {
-                Need::Introduction
+                Need::KeyEndorsement
             } else if is_due {
-                Need::Patience
+                Need::RetryPolicy
             } else {
                 Need::Nothing
             }

@@ -6,11 +6,11 @@ use std::env;
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
 
-use domain::handoff::{CallbackRule, HandoffRule};
+use domain::handoff::{HandoffPolicy, ReturnUrlPolicy};
 use domain::id::Kid;
 use domain::key::{Jwks, PublicKey};
-use domain::target_url::Policy;
-use domain::tenant::TriggerRule;
+use domain::target_url::TargetPolicy;
+use domain::tenant::TriggerPolicy;
 use domain::tick::Period;
 use url::Url;
 
@@ -108,27 +108,31 @@ impl Environment {
         }
     }
 
-    pub fn triggers(&self) -> Result<TriggerRule, ConfigError> {
-        Ok(TriggerRule { hosts: self.list("TRIGGER_HOSTS"), allow_loopback: self.allow_loopback()? })
+    pub fn triggers(&self) -> Result<TriggerPolicy, ConfigError> {
+        Ok(TriggerPolicy { hosts: self.list("TRIGGER_HOSTS"), allow_loopback: self.allow_loopback()? })
     }
 
-    pub fn target_policy(&self, backend_url: &str, triggers: &TriggerRule) -> Result<Policy, ConfigError> {
+    pub fn target_policy(
+        &self,
+        backend_url: &str,
+        triggers: &TriggerPolicy,
+    ) -> Result<TargetPolicy, ConfigError> {
         // With a port only the local stack, whose other ports on 127.0.0.1 are what it checks.
         let own = Url::parse(backend_url).ok().and_then(|url| {
             let host = url.host_str()?.to_owned();
             Some(url.port().map_or(host.clone(), |port| format!("{host}:{port}")))
         });
-        let policy = Policy::public(own.into_iter().collect(), triggers.host_suffixes());
+        let policy = TargetPolicy::public(own.into_iter().collect(), triggers.host_suffixes());
         Ok(if self.allow_loopback()? { policy.allow_loopback() } else { policy })
     }
 
-    pub fn handoff_policy(&self) -> Result<HandoffRule, ConfigError> {
-        Ok(HandoffRule {
+    pub fn handoff_policy(&self) -> Result<HandoffPolicy, ConfigError> {
+        Ok(HandoffPolicy {
             keys: self.forge_app_keys()?,
             audience: self.backend_url()?,
             triggers: self.triggers()?,
-            callbacks: CallbackRule {
-                hosts: self.list("CALLBACK_HOSTS"),
+            callbacks: ReturnUrlPolicy {
+                hosts: self.list("RETURN_HOSTS"),
                 allow_loopback: self.allow_loopback()?,
             },
         })
@@ -191,7 +195,7 @@ mod tests {
     const KEYS: &str =
         r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
-    fn handoff_policy(changes: &[(&str, &str)]) -> Result<HandoffRule, ConfigError> {
+    fn handoff_policy(changes: &[(&str, &str)]) -> Result<HandoffPolicy, ConfigError> {
         let good = [("BACKEND_URL", "https://Backend.Example/"), ("FORGE_APP_PUBLIC_KEY", KEYS)];
         Environment::of(&[&good, changes].concat()).handoff_policy()
     }

@@ -23,7 +23,7 @@ use domain::key::{KeyContext, KeyError, MakeKey, PrivateKey, PublicKey, Sign, Un
 /// milliseconds each: this bounds only what piles up when KMS is slow.
 const CALLS_AT_ONCE: usize = 32;
 
-/// The deployment key. Signs REGISTER and key introductions inside KMS.
+/// The deployment key. Signs REGISTER and key endorsements inside KMS.
 #[derive(Debug)]
 pub struct DeploymentKey {
     client: BoundedClient<Client>,

@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use domain::response::{Answer, Code};
+use domain::response::{CallbackResponse, ResponseCode};
 
 /// One measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +54,9 @@ impl CallbackResult {
     /// Of one REGISTER. None when the app refuses the hand-off inside: that is the person's, not the callback's, and is
     /// counted as a registration that was refused.
     #[must_use]
-    pub fn of_registration(answer: &Answer) -> Option<Self> {
+    pub fn of_registration(answer: &CallbackResponse) -> Option<Self> {
         match answer {
-            Answer::App(Code::HandoffInvalid | Code::HandoffUsed) => None,
+            CallbackResponse::App(ResponseCode::HandoffInvalid | ResponseCode::HandoffUsed) => None,
             accepted if accepted.is_acceptance() => Some(Self::Accepted),
             refused if refused.is_refusal() => Some(Self::Refused),
             _ => Some(Self::Failed),
@@ -158,14 +158,14 @@ mod tests {
     #[test]
     fn a_hand_off_that_is_refused_is_no_fault_of_the_callback() {
         for (answer, result) in [
-            (Answer::App(Code::Accepted), Some(CallbackResult::Accepted)),
-            (Answer::App(Code::Unauthorized), Some(CallbackResult::Refused)),
-            (Answer::App(Code::KeyConflict), Some(CallbackResult::Refused)),
-            (Answer::App(Code::NotConfigured), Some(CallbackResult::Failed)),
-            (Answer::Platform { status: 404, retry_after: None }, Some(CallbackResult::Failed)),
-            (Answer::Silence, Some(CallbackResult::Failed)),
-            (Answer::App(Code::HandoffInvalid), None),
-            (Answer::App(Code::HandoffUsed), None),
+            (CallbackResponse::App(ResponseCode::Accepted), Some(CallbackResult::Accepted)),
+            (CallbackResponse::App(ResponseCode::Unauthorized), Some(CallbackResult::Refused)),
+            (CallbackResponse::App(ResponseCode::KeyConflict), Some(CallbackResult::Refused)),
+            (CallbackResponse::App(ResponseCode::NotConfigured), Some(CallbackResult::Failed)),
+            (CallbackResponse::Platform { status: 404, retry_after: None }, Some(CallbackResult::Failed)),
+            (CallbackResponse::Missing, Some(CallbackResult::Failed)),
+            (CallbackResponse::App(ResponseCode::HandoffInvalid), None),
+            (CallbackResponse::App(ResponseCode::HandoffUsed), None),
         ] {
             assert_eq!(CallbackResult::of_registration(&answer), result, "{answer:?}");
         }

@@ -7,7 +7,7 @@ use std::future::Future;
 
 use jiff::{SignedDuration, Timestamp};
 
-use domain::handoff::Binding;
+use domain::handoff::HandoffRef;
 use domain::id::{HandoffId, ServiceId, TenantId};
 use domain::service::{Change, Service};
 use domain::status::State;
@@ -32,7 +32,7 @@ pub enum StoreError {
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A record that is not what its key says, or not readable: nobody acts on it.
     #[error("a stored record is unusable: {0}")]
-    Poisoned(String),
+    Corrupt(String),
     /// Everything else: a missing permission or table.
     #[error("the store refused")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -40,7 +40,7 @@ pub enum StoreError {
 
 /// A tenant and the services it has, pending ones included, expired ones not.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Registered {
+pub struct RegisteredTenant {
     /// The tenant.
     pub tenant: Tenant,
     /// Changes with every service that is added or removed; the next such change must find it as it was read.
@@ -66,7 +66,7 @@ pub struct PendingRegistration<'a> {
     /// the hand-off is to be stored.
     pub service: &'a Service,
     /// The hand-off.
-    pub binding: &'a Binding,
+    pub reference: &'a HandoffRef,
 }
 
 /// What a hand-off has been used for. With its grace it may be used for that again, and for nothing else.
@@ -95,7 +95,7 @@ pub struct ServiceChange<'a> {
     /// The revision read with the service.
     pub found_revision: u32,
     /// The hand-off.
-    pub binding: &'a Binding,
+    pub reference: &'a HandoffRef,
 }
 
 /// What became of a conditional write.
@@ -115,7 +115,7 @@ pub trait Registrations: Send + Sync {
         &self,
         tenant: &TenantId,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Option<Registered>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<RegisteredTenant>, StoreError>> + Send;
 
     /// What a hand-off has been used for.
     fn handoff_use(
@@ -127,7 +127,7 @@ pub trait Registrations: Send + Sync {
     /// Counts an attempt under a hand-off, before anything is done for it. A conflict: all of them are used.
     fn count_attempt(
         &self,
-        handoff: &Binding,
+        handoff: &HandoffRef,
     ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
 
     /// Stores a registration that Forge has not accepted yet, all or nothing.
@@ -156,9 +156,9 @@ pub trait Registrations: Send + Sync {
     ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
 }
 
-/// How the deliveries of a tenant have fared since the last one that was accepted.
+/// Since when the deliveries of a tenant have failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Deliveries {
+pub struct FailureStreak {
     /// Since when every delivery has failed.
     pub failing_since: Option<Timestamp>,
     /// Since when every failure was a 404 or 410.
@@ -167,7 +167,7 @@ pub struct Deliveries {
 
 /// Everything a tick needs to know of a tenant, from one Query.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Watched {
+pub struct TenantSnapshot {
     /// The tenant.
     pub tenant: Tenant,
     /// Its services that are not pending.
@@ -176,8 +176,8 @@ pub struct Watched {
     pub unreadable: Vec<ServiceId>,
     /// What earlier ticks saw.
     pub state: State,
-    /// How deliveries fare.
-    pub deliveries: Deliveries,
+    /// Since when deliveries fail.
+    pub failures: FailureStreak,
 }
 
 /// A range of tenants in the order of their ids: after the one, through the other.
@@ -199,7 +199,7 @@ pub trait Checks: Send + Sync {
         &self,
         tenant: &TenantId,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Option<Watched>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<TenantSnapshot>, StoreError>> + Send;
 
     /// Stores the state of a tick, if the last committed tick is still `found`.
     fn commit(
@@ -216,13 +216,13 @@ pub trait Checks: Send + Sync {
         tick: Tick,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Stores how deliveries fare, if that is still stored as in `found`: a registration or a later tick may have had an
+    /// Stores since when deliveries fail, if that is still stored as in `found`: a registration or a later tick may have had an
     /// answer since.
-    fn record_deliveries(
+    fn record_failures(
         &self,
         tenant: &TenantId,
-        found: Deliveries,
-        deliveries: Deliveries,
+        found: FailureStreak,
+        failures: FailureStreak,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Marks a tenant `Active` or `Unregistered`, if nobody has changed or registered it since it was read.
@@ -242,7 +242,7 @@ pub trait Checks: Send + Sync {
     ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
 
     /// Stores whether the app has accepted or refused the next key: `next`, if it is stored as in `found`.
-    fn record_reception(
+    fn record_next_key_response(
         &self,
         tenant: &TenantId,
         found: &NextKey,
@@ -250,7 +250,7 @@ pub trait Checks: Send + Sync {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Makes `next` the key of the tenant, if it still follows the tenant's present key; forgets the present one.
-    fn promote(
+    fn promote_next_key(
         &self,
         tenant: &Tenant,
         next: &NextKey,
@@ -270,7 +270,7 @@ pub trait Rotations: Send + Sync {
     ) -> impl Future<Output = Result<Option<Tenant>, StoreError>> + Send;
 
     /// Stores the tenant's next key, if its present key is still the one that was read, and no other key follows it.
-    fn offer(
+    fn store_next_key(
         &self,
         tenant: &Tenant,
         next: &NextKey,

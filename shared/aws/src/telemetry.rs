@@ -46,14 +46,14 @@ where
 
 /// Logs why a function cannot start, where its `main` gives up: Lambda itself shows that as plain text at best.
 pub fn cannot_start(error: &(impl Error + 'static)) {
-    tracing::error!(error = %Chain(error), "cannot start");
+    tracing::error!(error = %ErrorChain(error), "cannot start");
 }
 
 /// An error with everything that caused it, in one line: `the store refused: service error: AccessDeniedException`.
 #[derive(Debug, Clone, Copy)]
-pub struct Chain<'a>(pub &'a dyn Error);
+pub struct ErrorChain<'a>(pub &'a dyn Error);
 
-impl std::fmt::Display for Chain<'_> {
+impl std::fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0)?;
         let mut cause = self.0.source();
@@ -76,6 +76,6 @@ mod tests {
     fn an_error_is_told_with_its_causes() {
         let cause = std::io::Error::other("connection reset");
         let error = KeyError::Unavailable(Box::new(cause));
-        assert_eq!(Chain(&error).to_string(), "KMS throttles or does not answer: connection reset");
+        assert_eq!(ErrorChain(&error).to_string(), "KMS throttles or does not answer: connection reset");
     }
 }

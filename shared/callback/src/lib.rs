@@ -1,7 +1,7 @@
 //! Delivers callbacks over HTTP: one POST, or a few with backoff within a budget.
 //!
 //! Redirects are never followed and nothing of an answer is kept but its code. Deliberately absent: which triggers are
-//! allowed; a [`TriggerUrl`] exists only after `tenant::TriggerRule` accepted it.
+//! allowed; a [`TriggerUrl`] exists only after `tenant::TriggerPolicy` accepted it.
 
 use std::future::Future;
 use std::pin::pin;
@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use domain::clock::Clock;
-use domain::response::Answer;
+use domain::response::CallbackResponse;
 use domain::tenant::TriggerUrl;
 use probe::tls::{self, SetupError};
 
@@ -28,12 +28,12 @@ pub trait Deliver: Send + Sync {
         body: &[u8],
         timeout: Duration,
         is_expected: bool,
-    ) -> impl Future<Output = Answer> + Send;
+    ) -> impl Future<Output = CallbackResponse> + Send;
 }
 
 /// How long and how often a callback is tried.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct RetryPolicy {
     /// For everything, waits included.
     pub total: Duration,
     /// For one attempt. Forge gives a handler 55 s; a healthy one answers within two.
@@ -44,7 +44,7 @@ pub struct Patience {
     pub is_expected: bool,
 }
 
-impl Patience {
+impl RetryPolicy {
     /// For REGISTER, while a person waits: 12 s of the 29 s that the function has.
     pub const REGISTER: Self = Self {
         total: Duration::from_secs(12),
@@ -64,29 +64,31 @@ impl Patience {
 /// Waits never exceed this, whatever an answer asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
-/// Posts until the app answers, the answer is final, or `patience` has run out; returns the last answer and the
+/// Posts until the app answers, the answer is final, or `retry_policy` has run out; returns the last answer and the
 /// number of attempts. `seed` spreads the waits of different tenants (a hash does; nothing secret).
 pub async fn deliver(
     port: &impl Deliver,
     trigger: &TriggerUrl,
     token: &str,
     body: &[u8],
-    patience: Patience,
+    retry_policy: RetryPolicy,
     seed: u64,
-) -> (Answer, u32) {
-    let end = Instant::now() + patience.total;
-    let mut wait = patience.first_wait;
-    let (mut attempts, mut is_expected) = (0, patience.is_expected);
+) -> (CallbackResponse, u32) {
+    let end = Instant::now() + retry_policy.total;
+    let mut wait = retry_policy.first_wait;
+    let (mut attempts, mut is_expected) = (0, retry_policy.is_expected);
     loop {
         attempts += 1;
         let left = end.saturating_duration_since(Instant::now());
-        let answer = port.post(trigger, token, body, patience.attempt.min(left), is_expected).await;
-        is_expected = answer != Answer::Silence;
+        let answer = port.post(trigger, token, body, retry_policy.attempt.min(left), is_expected).await;
+        is_expected = answer != CallbackResponse::Missing;
         if answer.is_acceptance() || !answer.is_worth_a_retry() {
             return (answer, attempts);
         }
         let pause = match &answer {
-            Answer::Platform { retry_after: Some(asked), .. } => (*asked).clamp(wait, LONGEST_WAIT.max(wait)),
+            CallbackResponse::Platform { retry_after: Some(asked), .. } => {
+                (*asked).clamp(wait, LONGEST_WAIT.max(wait))
+            }
             _ => jitter(wait, seed, attempts),
         };
         // An attempt that would start within the last second of the budget has no chance.
@@ -155,25 +157,36 @@ impl HttpCallbacks {
         })
     }
 
-    async fn attempt(&self, trigger: &TriggerUrl, token: &str, body: &[u8], is_expected: bool) -> Answer {
+    async fn attempt(
+        &self,
+        trigger: &TriggerUrl,
+        token: &str,
+        body: &[u8],
+        is_expected: bool,
+    ) -> CallbackResponse {
         // Neither semaphore is closed; without a permit there would only be more attempts at once.
         let _slow = if is_expected { None } else { self.slow.acquire().await.ok() };
         let _attempt = self.attempts.acquire().await;
         let mut exchange = pin!(self.exchange(trigger, token, body));
         // No error is logged here: a reqwest error names the URL.
         if !is_expected {
-            return exchange.await.unwrap_or(Answer::Silence);
+            return exchange.await.unwrap_or(CallbackResponse::Missing);
         }
         if let Ok(answer) = timeout(SLOW_AFTER, &mut exchange).await {
-            return answer.unwrap_or(Answer::Silence);
+            return answer.unwrap_or(CallbackResponse::Missing);
         }
         match self.slow.try_acquire() {
-            Ok(_slow) => exchange.await.unwrap_or(Answer::Silence),
-            Err(_) => Answer::Silence,
+            Ok(_slow) => exchange.await.unwrap_or(CallbackResponse::Missing),
+            Err(_) => CallbackResponse::Missing,
         }
     }
 
-    async fn exchange(&self, trigger: &TriggerUrl, token: &str, body: &[u8]) -> reqwest::Result<Answer> {
+    async fn exchange(
+        &self,
+        trigger: &TriggerUrl,
+        token: &str,
+        body: &[u8],
+    ) -> reqwest::Result<CallbackResponse> {
         let mut response = self
             .client
             .post(trigger.as_str())
@@ -188,10 +201,10 @@ impl HttpCallbacks {
         while let Some(chunk) = response.chunk().await? {
             answer.extend_from_slice(&chunk);
             if answer.len() > MAX_ANSWER_BYTES {
-                return Ok(Answer::Platform { status, retry_after });
+                return Ok(CallbackResponse::Platform { status, retry_after });
             }
         }
-        Ok(Answer::read(status, retry_after, &answer))
+        Ok(CallbackResponse::read(status, retry_after, &answer))
     }
 }
 
@@ -203,10 +216,10 @@ impl Deliver for HttpCallbacks {
         body: &[u8],
         timeout: Duration,
         is_expected: bool,
-    ) -> Answer {
+    ) -> CallbackResponse {
         // Waiting for a place is part of the attempt: nothing here outlives its time.
         let attempt = self.attempt(trigger, token, body, is_expected);
-        tokio::time::timeout(timeout, attempt).await.unwrap_or(Answer::Silence)
+        tokio::time::timeout(timeout, attempt).await.unwrap_or(CallbackResponse::Missing)
     }
 }
 
@@ -226,51 +239,63 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use domain::response::Code;
-    use domain::tenant::TriggerRule;
+    use domain::response::ResponseCode;
+    use domain::tenant::TriggerPolicy;
 
     /// Answers as told, then accepts; notes when it was asked.
-    struct Scripted(Mutex<(Vec<Answer>, Vec<Instant>)>);
+    struct Scripted(Mutex<(Vec<CallbackResponse>, Vec<Instant>)>);
 
     impl Deliver for Scripted {
-        async fn post(&self, _: &TriggerUrl, _: &str, _: &[u8], timeout: Duration, _: bool) -> Answer {
+        async fn post(
+            &self,
+            _: &TriggerUrl,
+            _: &str,
+            _: &[u8],
+            timeout: Duration,
+            _: bool,
+        ) -> CallbackResponse {
             let answer = {
                 let mut state = self.0.lock().unwrap();
                 state.1.push(Instant::now());
-                if state.0.is_empty() { Answer::App(Code::Accepted) } else { state.0.remove(0) }
+                if state.0.is_empty() {
+                    CallbackResponse::App(ResponseCode::Accepted)
+                } else {
+                    state.0.remove(0)
+                }
             };
-            if answer == Answer::Silence {
+            if answer == CallbackResponse::Missing {
                 tokio::time::sleep(timeout).await;
             }
             answer
         }
     }
 
-    async fn run(answers: Vec<Answer>) -> (Answer, u32, Vec<Instant>) {
-        let rule = TriggerRule { hosts: vec!["t.example".into()], allow_loopback: false };
+    async fn run(answers: Vec<CallbackResponse>) -> (CallbackResponse, u32, Vec<Instant>) {
+        let rule = TriggerPolicy { hosts: vec!["t.example".into()], allow_loopback: false };
         let trigger = rule.parse("https://t.example/x1/a").unwrap();
         let port = Scripted(Mutex::new((answers, Vec::new())));
-        let (answer, attempts) = deliver(&port, &trigger, "t", b"{}", Patience::UPDATE, 42).await;
+        let (answer, attempts) = deliver(&port, &trigger, "t", b"{}", RetryPolicy::UPDATE, 42).await;
         (answer, attempts, port.0.into_inner().unwrap().1)
     }
 
     #[tokio::test(start_paused = true)]
     async fn passing_faults_are_retried_within_the_budget() {
-        let fault = |status| Answer::Platform { status, retry_after: None };
+        let fault = |status| CallbackResponse::Platform { status, retry_after: None };
         let (answer, attempts, _) =
-            run(vec![fault(424), fault(429), fault(503), Answer::App(Code::Retry)]).await;
-        assert_eq!((answer, attempts), (Answer::App(Code::Accepted), 5));
+            run(vec![fault(424), fault(429), fault(503), CallbackResponse::App(ResponseCode::Retry)]).await;
+        assert_eq!((answer, attempts), (CallbackResponse::App(ResponseCode::Accepted), 5));
         let start = Instant::now();
-        let (answer, attempts, _) = run(vec![Answer::Silence; 50]).await;
-        assert_eq!(answer, Answer::Silence);
+        let (answer, attempts, _) = run(vec![CallbackResponse::Missing; 50]).await;
+        assert_eq!(answer, CallbackResponse::Missing);
         assert!((2..=4).contains(&attempts), "{attempts}");
-        assert!(start.elapsed() <= Patience::UPDATE.total);
+        assert!(start.elapsed() <= RetryPolicy::UPDATE.total);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_that_is_asked_for_is_honoured_and_clamped() {
-        let asked =
-            |secs| vec![Answer::Platform { status: 429, retry_after: Some(Duration::from_secs(secs)) }];
+        let asked = |secs| {
+            vec![CallbackResponse::Platform { status: 429, retry_after: Some(Duration::from_secs(secs)) }]
+        };
         let (_, attempts, times) = run(asked(9)).await;
         assert_eq!((attempts, times[1] - times[0]), (2, Duration::from_secs(9)));
         let (_, _, times) = run(asked(100_000)).await;
@@ -280,11 +305,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn final_answers_are_not_repeated() {
         for answer in [
-            Answer::App(Code::Unauthorized),
-            Answer::App(Code::BadRequest),
-            Answer::App(Code::StaleTick),
-            Answer::App(Code::Unregistered),
-            Answer::Platform { status: 404, retry_after: None },
+            CallbackResponse::App(ResponseCode::Unauthorized),
+            CallbackResponse::App(ResponseCode::BadRequest),
+            CallbackResponse::App(ResponseCode::StaleTick),
+            CallbackResponse::App(ResponseCode::Unregistered),
+            CallbackResponse::Platform { status: 404, retry_after: None },
         ] {
             assert_eq!(run(vec![answer.clone()]).await.1, 1, "{answer:?}");
         }

@@ -1,6 +1,6 @@
 //! What is asked of a monitored endpoint, and what one attempt found.
 //!
-//! A failed check is data ([`Failure`] inside an [`Observation`]), never an `Err`. The words here are those of the wire
+//! A failed check is data ([`ProbeFailure`] inside an [`Observation`]), never an `Err`. The words here are those of the wire
 //! contract (`docs/protocol.md`, section 4). [`address`] decides what may be reached at all, [`http`] asks.
 //!
 //! Deliberately absent: when to check, how often to repeat a failed attempt, and what follows from it (`status`).
@@ -78,17 +78,17 @@ impl fmt::Display for Method {
 /// A method that is neither `GET` nor `HEAD`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("use GET or HEAD")]
-pub struct UnknownMethod;
+pub struct MethodError;
 
 impl FromStr for Method {
-    type Err = UnknownMethod;
+    type Err = MethodError;
 
     /// Exact, upper case, as on the wire.
-    fn from_str(text: &str) -> Result<Self, UnknownMethod> {
+    fn from_str(text: &str) -> Result<Self, MethodError> {
         match text {
             "GET" => Ok(Self::Get),
             "HEAD" => Ok(Self::Head),
-            _ => Err(UnknownMethod),
+            _ => Err(MethodError),
         }
     }
 }
@@ -200,7 +200,7 @@ impl From<ExpectedStatus> for String {
 /// Why an attempt did not find the service alive. A closed set, part of the wire contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Failure {
+pub enum ProbeFailure {
     /// The name does not resolve, or no name server answered.
     Dns,
     /// No connection: refused, unreachable, or only IPv6 addresses where there is no IPv6.
@@ -219,7 +219,7 @@ pub enum Failure {
     Blocked,
 }
 
-impl Failure {
+impl ProbeFailure {
     /// Every class, in the order of the contract.
     pub const ALL: [Self; 8] = [
         Self::Dns,
@@ -248,7 +248,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ProbeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -269,7 +269,7 @@ pub struct Observation {
     pub http_status: Option<u16>,
     /// Nothing when the service is alive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Failure>,
+    pub failure: Option<ProbeFailure>,
     /// When the server's certificate ends, whole seconds; the earliest one where redirects met several. Present also
     /// when the handshake failed because it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -287,7 +287,7 @@ impl Observation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target_url::Policy;
+    use crate::target_url::TargetPolicy;
 
     #[test]
     fn expected_status_is_canonical() {
@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Observation>(&text).unwrap(), alive);
         assert!(alive.is_alive());
 
-        for failure in Failure::ALL {
+        for failure in ProbeFailure::ALL {
             assert_eq!(serde_json::to_value(failure).unwrap(), failure.as_str());
         }
     }
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn check_survives_the_store() {
         let check = Check {
-            url: Policy::public(Vec::new(), Vec::new()).target("https://example.com/health").unwrap(),
+            url: TargetPolicy::public(Vec::new(), Vec::new()).target("https://example.com/health").unwrap(),
             method: Method::Head,
             expected_status: "200,204".parse().unwrap(),
             timeout_ms: 800,

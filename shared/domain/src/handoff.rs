@@ -8,10 +8,10 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::id::{CloudId, HandoffId, Kid, Owner, ServiceId, TenantId};
-use crate::jws::{self, InvalidToken};
+use crate::jws::{self, JwsError};
 use crate::key::PublicKey;
 use crate::service::{Change, ServiceName};
-use crate::tenant::{TriggerRule, TriggerUrl};
+use crate::tenant::{TriggerPolicy, TriggerUrl};
 
 /// `typ` of a hand-off.
 pub const HANDOFF_TYPE: &str = "forge-handoff+jwt";
@@ -45,9 +45,9 @@ impl Purpose {
 
 /// Where a person came from; shown as a link, never followed by us.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CallbackUrl(Url);
+pub struct ReturnUrl(Url);
 
-impl CallbackUrl {
+impl ReturnUrl {
     /// The whole URL.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -63,17 +63,17 @@ impl CallbackUrl {
 
 /// Which pages may be linked back to.
 #[derive(Debug, Clone, Default)]
-pub struct CallbackRule {
-    /// Further host suffixes (deploy parameter `CallbackHosts`).
+pub struct ReturnUrlPolicy {
+    /// Further host suffixes (deploy parameter `ReturnHosts`).
     pub hosts: Vec<String>,
     /// Whether `http://127.0.0.1:<port>` may be linked (the local stack only).
     pub allow_loopback: bool,
 }
 
-impl CallbackRule {
+impl ReturnUrlPolicy {
     /// `None` when the page is not to be linked; that is no error, the person only gets no link.
     #[must_use]
-    pub fn parse(&self, text: &str) -> Option<CallbackUrl> {
+    pub fn parse(&self, text: &str) -> Option<ReturnUrl> {
         let url = Url::parse(text).ok().filter(|_| text.len() <= 2048)?;
         if !url.username().is_empty() || url.password().is_some() {
             return None;
@@ -90,7 +90,7 @@ impl CallbackRule {
                 .chain(self.hosts.iter().map(String::as_str))
                 .any(listed);
         let local = self.allow_loopback && url.scheme() == "http" && host == "127.0.0.1";
-        (site || local).then_some(CallbackUrl(url))
+        (site || local).then_some(ReturnUrl(url))
     }
 }
 
@@ -104,16 +104,16 @@ pub struct Handoff {
     /// Where callbacks go.
     pub trigger_url: TriggerUrl,
     /// The page in Jira to go back to, if it may be linked.
-    pub callback_url: Option<CallbackUrl>,
+    pub callback_url: Option<ReturnUrl>,
     /// The compact JWS, for the REGISTER that returns it to the app.
     pub token: String,
     /// What its use is bound to.
-    pub binding: Binding,
+    pub reference: HandoffRef,
 }
 
 /// The identity of a hand-off.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binding {
+pub struct HandoffRef {
     /// Over all issuers.
     pub id: HandoffId,
     /// When it expires; for [`RESUME_FOR`] longer it resumes what it is bound to.
@@ -130,7 +130,7 @@ impl Handoff {
     /// Whether it has expired and may only resume.
     #[must_use]
     pub fn is_late(&self, now: Timestamp) -> bool {
-        now > self.binding.expires_at
+        now > self.reference.expires_at
     }
 }
 
@@ -160,7 +160,7 @@ pub enum HandoffError {
     Repeated,
     /// Not a token of the Forge app.
     #[error("not a token of the Forge app: {0}")]
-    Token(#[from] InvalidToken),
+    Token(#[from] JwsError),
     /// Made for another backend, for another purpose, or with claims out of bounds.
     #[error("the hand-off's {0} is wrong")]
     Claim(&'static str),
@@ -207,25 +207,25 @@ struct Claims {
 
 /// The rules for hand-offs of this deployment.
 #[derive(Debug, Clone)]
-pub struct HandoffRule {
+pub struct HandoffPolicy {
     /// The Forge app's public keys.
     pub keys: Vec<(Kid, PublicKey)>,
     /// `BACKEND_URL`, which a hand-off must name.
     pub audience: String,
     /// Where callbacks may go.
-    pub triggers: TriggerRule,
+    pub triggers: TriggerPolicy,
     /// What may be linked.
-    pub callbacks: CallbackRule,
+    pub callbacks: ReturnUrlPolicy,
 }
 
-impl HandoffRule {
+impl HandoffPolicy {
     /// Accepts or refuses one to add a service. A hand-off up to [`RESUME_FOR`] past its expiry is accepted here and
     /// `is_late`.
     pub fn read(&self, token: Option<&str>, now: Timestamp) -> Result<Handoff, HandoffError> {
         self.verify(token, Purpose::Register, now).map(|(handoff, _)| handoff)
     }
 
-    /// Accepts or refuses one to change a service; late ones as [`HandoffRule::read`] does.
+    /// Accepts or refuses one to change a service; late ones as [`HandoffPolicy::read`] does.
     pub fn read_management(&self, token: Option<&str>, now: Timestamp) -> Result<Management, HandoffError> {
         let (handoff, claims) = self.verify(token, Purpose::Manage, now)?;
         let id = claims.service_id.as_deref().and_then(|text| ServiceId::parse(text).ok());
@@ -267,7 +267,7 @@ impl HandoffRule {
             trigger_url: self.triggers.parse(&claims.trigger_url).map_err(|_| HandoffError::Trigger)?,
             callback_url: claims.callback_url.as_deref().and_then(|text| self.callbacks.parse(text)),
             token: text.to_owned(),
-            binding: Binding { id: HandoffId::derive(&claims.iss, &claims.jti), expires_at },
+            reference: HandoffRef { id: HandoffId::derive(&claims.iss, &claims.jti), expires_at },
         };
         Ok((handoff, claims))
     }
@@ -288,13 +288,13 @@ mod tests {
         PrivateKey::from_seed(&[1; 32])
     }
 
-    fn rule() -> HandoffRule {
+    fn rule() -> HandoffPolicy {
         let key = app().public_key().unwrap();
-        HandoffRule {
+        HandoffPolicy {
             keys: vec![(key.kid(), key)],
             audience: "https://backend.example".into(),
-            triggers: TriggerRule::default(),
-            callbacks: CallbackRule::default(),
+            triggers: TriggerPolicy::default(),
+            callbacks: ReturnUrlPolicy::default(),
         }
     }
 
@@ -316,7 +316,7 @@ mod tests {
         let handoff = read(&claims(), 0).await.unwrap();
         assert_eq!(handoff.cloud_id.as_str(), CLOUD);
         assert_eq!(handoff.callback_url.unwrap().host(), "shop.atlassian.net");
-        assert_eq!(handoff.binding.expires_at.as_second(), NOW + 600);
+        assert_eq!(handoff.reference.expires_at.as_second(), NOW + 600);
         assert_eq!(
             handoff.token,
             jws::sign(HANDOFF_TYPE, &claims(), &app()).await.unwrap(),
@@ -338,9 +338,9 @@ mod tests {
     #[tokio::test]
     async fn without_a_key_of_the_app_no_token_is_accepted() {
         let token = jws::sign(HANDOFF_TYPE, &claims(), &app()).await.unwrap();
-        let rule = HandoffRule { keys: vec![], ..rule() };
+        let rule = HandoffPolicy { keys: vec![], ..rule() };
         let read = rule.read(Some(&token), Timestamp::from_second(NOW).unwrap());
-        assert_eq!(read, Err(HandoffError::Token(InvalidToken::Key)));
+        assert_eq!(read, Err(HandoffError::Token(JwsError::Key)));
     }
 
     #[tokio::test]
@@ -355,7 +355,7 @@ mod tests {
             ("cloudId", json!("x"), HandoffError::Claim("cloudId")),
             ("accountId", json!(""), HandoffError::Claim("accountId")),
             ("triggerUrl", json!("https://evil.example/x1/a"), HandoffError::Trigger),
-            ("iat", json!("soon"), HandoffError::Token(InvalidToken::Claims)),
+            ("iat", json!("soon"), HandoffError::Token(JwsError::Claims)),
         ] {
             let mut claims = claims();
             claims[name] = value.clone();
@@ -396,7 +396,7 @@ mod tests {
             ("serviceUrl", json!("a\nb"), HandoffError::Claim("serviceUrl")),
             ("serviceUrl", json!("a".repeat(MAX_SHOWN_URL_BYTES + 1)), HandoffError::Claim("serviceUrl")),
             ("change", Value::Null, HandoffError::Claim("change")),
-            ("change", json!("destroy"), HandoffError::Token(InvalidToken::Claims)),
+            ("change", json!("destroy"), HandoffError::Token(JwsError::Claims)),
             ("cloudId", json!("x"), HandoffError::Claim("cloudId")),
             ("exp", json!(NOW + 601), HandoffError::Claim("exp")),
         ] {
@@ -415,7 +415,7 @@ mod tests {
 
     #[test]
     fn only_sites_are_linked() {
-        let rule = CallbackRule { hosts: vec!["jira.corp.example".into()], allow_loopback: false };
+        let rule = ReturnUrlPolicy { hosts: vec!["jira.corp.example".into()], allow_loopback: false };
         for url in [
             "https://shop.atlassian.net/x?y#z",
             "https://jira.com/",

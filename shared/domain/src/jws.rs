@@ -91,7 +91,7 @@ pub async fn sign(typ: &str, claims: &impl Serialize, signer: &impl Sign) -> Res
 
 /// Why a token is not accepted. For logs; callers answer all of them alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidToken {
+pub enum JwsError {
     /// Not three base64url parts of JSON within the size bound.
     #[error("not a compact JWS")]
     Shape,
@@ -110,29 +110,25 @@ pub enum InvalidToken {
 }
 
 /// The claims of `token`, if one of `keys` signed it as a `typ`.
-pub fn verify<C: DeserializeOwned>(
-    token: &str,
-    typ: &str,
-    keys: &[(Kid, PublicKey)],
-) -> Result<C, InvalidToken> {
+pub fn verify<C: DeserializeOwned>(token: &str, typ: &str, keys: &[(Kid, PublicKey)]) -> Result<C, JwsError> {
     if token.len() > MAX_TOKEN_BYTES {
-        return Err(InvalidToken::Shape);
+        return Err(JwsError::Shape);
     }
-    let (input, signature) = token.rsplit_once('.').ok_or(InvalidToken::Shape)?;
-    let (header, claims) = input.split_once('.').ok_or(InvalidToken::Shape)?;
-    let decode = |part: &str| BASE64URL_NOPAD.decode(part.as_bytes()).map_err(|_| InvalidToken::Shape);
+    let (input, signature) = token.rsplit_once('.').ok_or(JwsError::Shape)?;
+    let (header, claims) = input.split_once('.').ok_or(JwsError::Shape)?;
+    let decode = |part: &str| BASE64URL_NOPAD.decode(part.as_bytes()).map_err(|_| JwsError::Shape);
     let (header, claims, signature) = (decode(header)?, decode(claims)?, decode(signature)?);
 
-    let header: Header = serde_json::from_slice(&header).map_err(|_| InvalidToken::Shape)?;
+    let header: Header = serde_json::from_slice(&header).map_err(|_| JwsError::Shape)?;
     if header.alg != "EdDSA" || header.typ != typ || header.crit.is_some() {
-        return Err(InvalidToken::Header);
+        return Err(JwsError::Header);
     }
-    let (_, key) = keys.iter().find(|(kid, _)| kid.as_str() == header.kid).ok_or(InvalidToken::Key)?;
-    let signature: [u8; 64] = signature.try_into().map_err(|_| InvalidToken::Signature)?;
+    let (_, key) = keys.iter().find(|(kid, _)| kid.as_str() == header.kid).ok_or(JwsError::Key)?;
+    let signature: [u8; 64] = signature.try_into().map_err(|_| JwsError::Signature)?;
     if !key.verifies(input.as_bytes(), &signature) {
-        return Err(InvalidToken::Signature);
+        return Err(JwsError::Signature);
     }
-    serde_json::from_slice(&claims).map_err(|_| InvalidToken::Claims)
+    serde_json::from_slice(&claims).map_err(|_| JwsError::Claims)
 }
 
 #[cfg(test)]
@@ -161,15 +157,15 @@ mod tests {
         let token = sign("a+jwt", &serde_json::json!({"x": 1}), &key).await.unwrap();
         let verify = |token: &str, typ| verify::<serde_json::Value>(token, typ, &keys);
         assert_eq!(verify(&token, "a+jwt"), Ok(serde_json::json!({"x": 1})));
-        assert_eq!(verify(&token, "b+jwt"), Err(InvalidToken::Header));
-        assert_eq!(verify(&token[1..], "a+jwt"), Err(InvalidToken::Shape));
-        assert_eq!(verify("", "a+jwt"), Err(InvalidToken::Shape));
-        assert_eq!(verify(&"a.".repeat(5000), "a+jwt"), Err(InvalidToken::Shape));
+        assert_eq!(verify(&token, "b+jwt"), Err(JwsError::Header));
+        assert_eq!(verify(&token[1..], "a+jwt"), Err(JwsError::Shape));
+        assert_eq!(verify("", "a+jwt"), Err(JwsError::Shape));
+        assert_eq!(verify(&"a.".repeat(5000), "a+jwt"), Err(JwsError::Shape));
         let (input, _) = token.rsplit_once('.').unwrap();
         let zero = BASE64URL_NOPAD.encode(&[0; 64]);
-        assert_eq!(verify(&format!("{input}.{zero}"), "a+jwt"), Err(InvalidToken::Signature));
+        assert_eq!(verify(&format!("{input}.{zero}"), "a+jwt"), Err(JwsError::Signature));
         let other = PrivateKey::from_seed(&[8; 32]);
         let foreign = sign("a+jwt", &serde_json::json!({"x": 1}), &other).await.unwrap();
-        assert_eq!(verify(&foreign, "a+jwt"), Err(InvalidToken::Key));
+        assert_eq!(verify(&foreign, "a+jwt"), Err(JwsError::Key));
     }
 }

@@ -1,6 +1,6 @@
 //! Ed25519 keys: the public half, the wrapped private half, and the private half in memory.
 //!
-//! Two layers: the deployment key never leaves KMS and introduces tenants; a tenant key signs that tenant's updates.
+//! Two layers: the deployment key never leaves KMS and endorses tenants; a tenant key signs that tenant's updates.
 //! Deliberately absent: any way to print, copy or serialise a private key (invariant 4).
 
 use std::fmt;
@@ -22,7 +22,7 @@ pub struct PublicKey(VerifyingKey);
 /// The bytes are no usable Ed25519 public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a usable Ed25519 public key")]
-pub struct InvalidKey;
+pub struct KeyFormatError;
 
 /// The `SubjectPublicKeyInfo` prefix of an Ed25519 key (RFC 8410), before its 32 bytes.
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -57,27 +57,27 @@ pub struct Jwks {
 impl PublicKey {
     /// From the 32 bytes of RFC 8032. A key of small order is refused: it accepts signatures that nobody made. So is one
     /// whose coordinate is not reduced: it would be the same key under a second `kid`.
-    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, InvalidKey> {
-        let key = VerifyingKey::from_bytes(bytes).map_err(|_| InvalidKey)?;
-        if key.is_weak() || !is_reduced(bytes) { Err(InvalidKey) } else { Ok(Self(key)) }
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyFormatError> {
+        let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyFormatError)?;
+        if key.is_weak() || !is_reduced(bytes) { Err(KeyFormatError) } else { Ok(Self(key)) }
     }
 
     /// From the DER `SubjectPublicKeyInfo` that KMS returns, 44 bytes.
-    pub fn from_spki(der: &[u8]) -> Result<Self, InvalidKey> {
-        let bytes = der.strip_prefix(&SPKI_PREFIX).ok_or(InvalidKey)?;
-        Self::from_bytes(bytes.try_into().map_err(|_| InvalidKey)?)
+    pub fn from_spki(der: &[u8]) -> Result<Self, KeyFormatError> {
+        let bytes = der.strip_prefix(&SPKI_PREFIX).ok_or(KeyFormatError)?;
+        Self::from_bytes(bytes.try_into().map_err(|_| KeyFormatError)?)
     }
 
     /// From a JSON Web Key. Its `kid` is ignored.
-    pub fn from_jwk(jwk: &Jwk) -> Result<Self, InvalidKey> {
-        let bytes = BASE64URL_NOPAD.decode(jwk.x.as_bytes()).map_err(|_| InvalidKey)?;
+    pub fn from_jwk(jwk: &Jwk) -> Result<Self, KeyFormatError> {
+        let bytes = BASE64URL_NOPAD.decode(jwk.x.as_bytes()).map_err(|_| KeyFormatError)?;
         let kind_fits = jwk.kty == "OKP" && jwk.crv == "Ed25519";
         let use_fits = jwk.alg.as_deref().is_none_or(|alg| alg == "EdDSA" || alg == "Ed25519")
             && jwk.usage.as_deref().is_none_or(|usage| usage == "sig");
         if !kind_fits || !use_fits {
-            return Err(InvalidKey);
+            return Err(KeyFormatError);
         }
-        Self::from_bytes(&bytes.try_into().map_err(|_| InvalidKey)?)
+        Self::from_bytes(&bytes.try_into().map_err(|_| KeyFormatError)?)
     }
 
     /// The 32 bytes of RFC 8032.
@@ -157,8 +157,8 @@ pub struct PrivateKey(SigningKey);
 
 impl PrivateKey {
     /// Reads the PKCS#8 that KMS made, 48 bytes, and forgets them.
-    pub fn from_pkcs8(der: &Zeroizing<Vec<u8>>) -> Result<Self, InvalidKey> {
-        SigningKey::from_pkcs8_der(der).map(Self).map_err(|_| InvalidKey)
+    pub fn from_pkcs8(der: &Zeroizing<Vec<u8>>) -> Result<Self, KeyFormatError> {
+        SigningKey::from_pkcs8_der(der).map(Self).map_err(|_| KeyFormatError)
     }
 
     /// From the 32-byte seed of RFC 8032 (tests and fixed vectors; KMS makes PKCS#8).
@@ -168,7 +168,7 @@ impl PrivateKey {
     }
 
     /// The public half.
-    pub fn public_key(&self) -> Result<PublicKey, InvalidKey> {
+    pub fn public_key(&self) -> Result<PublicKey, KeyFormatError> {
         PublicKey::from_bytes(self.0.verifying_key().as_bytes())
     }
 }
@@ -185,7 +185,7 @@ pub struct KeyContext {
 /// Why a key operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// KMS asks for patience; the same call may succeed later.
+    /// KMS throttles or does not answer; the same call may succeed later.
     #[error("KMS throttles or does not answer")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The key material does not belong to the record that holds it: moved, tampered with or of another key.
@@ -242,7 +242,7 @@ mod tests {
         let mut neutral = [0u8; 32];
         neutral[0] = 1;
         for bytes in [[0u8; 32], neutral] {
-            assert_eq!(PublicKey::from_bytes(&bytes), Err(InvalidKey));
+            assert_eq!(PublicKey::from_bytes(&bytes), Err(KeyFormatError));
         }
     }
 
@@ -257,7 +257,7 @@ mod tests {
             Jwk { alg: Some("RS256".into()), ..good.clone() },
             Jwk { usage: Some("enc".into()), ..good },
         ] {
-            assert_eq!(PublicKey::from_jwk(&jwk), Err(InvalidKey));
+            assert_eq!(PublicKey::from_jwk(&jwk), Err(KeyFormatError));
         }
     }
 

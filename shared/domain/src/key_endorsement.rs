@@ -1,4 +1,4 @@
-//! Key introductions: the deployment key's word that one tenant key follows another. An UPDATE carries it.
+//! Key endorsements: the deployment key's word that one tenant key follows another. An UPDATE carries it.
 //!
 //! It proves itself, so an app believes it whichever of the two keys signed the UPDATE. Deliberately absent: who is to get
 //! a new key, and when.
@@ -9,14 +9,14 @@ use serde::Serialize;
 use crate::id::{CloudId, Kid, TenantId};
 use crate::jws;
 use crate::key::{Jwk, KeyError, Sign, TenantKey};
-use crate::tenant::{Introduction, NextKey, Tenant};
+use crate::tenant::{KeyEndorsement, NextKey, Tenant};
 
 /// The `typ` of the token.
-pub const INTRODUCTION_TYPE: &str = "forge-key+jwt";
+pub const ENDORSEMENT_TYPE: &str = "forge-key+jwt";
 
-/// How long an introduction can be used. One that leaks is of no use without the key that it names; that key's owner
+/// How long an endorsement can be used. One that leaks is of no use without the key that it names; that key's owner
 /// cannot bring it back once another one has followed, since the app compares `currentKid`.
-pub const INTRODUCTION_LIFE: SignedDuration = SignedDuration::from_hours(14 * 24);
+pub const ENDORSEMENT_LIFE: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -29,23 +29,23 @@ struct Claims<'a> {
     exp: i64,
 }
 
-/// Has `deployment_key` introduce `key` to the tenant's app as what follows its present key, from `now` (whole seconds) for
-/// [`INTRODUCTION_LIFE`].
-pub async fn introduce(
+/// Has `deployment_key` endorse `key` to the tenant's app as what follows its present key, from `now` (whole seconds) for
+/// [`ENDORSEMENT_LIFE`].
+pub async fn endorse_key(
     tenant: &Tenant,
     key: TenantKey,
     deployment_key: &impl Sign,
     now: Timestamp,
 ) -> Result<NextKey, KeyError> {
-    let introduced_until = now + INTRODUCTION_LIFE;
+    let endorsed_until = now + ENDORSEMENT_LIFE;
     let claims = Claims {
         sub: tenant.id(),
         aud: &tenant.cloud_id,
         current_kid: tenant.kid(),
         jwk: key.public.jwk(),
         iat: now.as_second(),
-        exp: introduced_until.as_second(),
+        exp: endorsed_until.as_second(),
     };
-    let introduction = Introduction::new(jws::sign(INTRODUCTION_TYPE, &claims, deployment_key).await?);
-    Ok(NextKey { key, introduction, introduced_until, is_accepted: false, refused_at: None })
+    let endorsement = KeyEndorsement::new(jws::sign(ENDORSEMENT_TYPE, &claims, deployment_key).await?);
+    Ok(NextKey { key, endorsement, endorsed_until, is_accepted: false, refused_at: None })
 }

@@ -13,7 +13,7 @@ use crate::tick::Tick;
 /// The version of the wire contract.
 pub const VERSION: u8 = 1;
 
-/// `REGISTER`: introduces the tenant's key and one added service. Signed by the deployment key.
+/// `REGISTER`: endorses the tenant's key and one added service. Signed by the deployment key.
 #[derive(Debug, Serialize)]
 #[serde(tag = "action", rename = "REGISTER", rename_all = "camelCase")]
 pub struct Register<'a> {
@@ -83,9 +83,9 @@ pub struct Update<'a> {
     pub transitions: &'a [Transition],
     /// How many older transitions were not kept.
     pub transitions_dropped: u32,
-    /// What the deployment key says of the tenant's next key (`introduction`), while there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key_introduction: Option<&'a str>,
+    /// What the deployment key says of the tenant's next key (`endorsement`), while there is one.
+    #[serde(rename = "keyIntroduction", skip_serializing_if = "Option::is_none")]
+    pub key_endorsement: Option<&'a str>,
 }
 
 /// A service in an [`Update`].

@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// The outputs of the Forge app's static trigger (docs/protocol.md, section 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Code {
+pub enum ResponseCode {
     /// Applied.
     Accepted,
     /// Had been applied before.
@@ -37,9 +37,9 @@ pub enum Code {
 
 /// What came back from a trigger.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum CallbackResponse {
     /// The app's own answer.
-    App(Code),
+    App(ResponseCode),
     /// An answer without one of our codes: the platform's.
     Platform {
         /// Its HTTP status.
@@ -48,16 +48,16 @@ pub enum Answer {
         retry_after: Option<Duration>,
     },
     /// No answer: no connection, a reset, or silence until the time was up.
-    Silence,
+    Missing,
 }
 
-impl Answer {
+impl CallbackResponse {
     /// Reads an answer: the code in the body if it has one, else the platform's status.
     #[must_use]
     pub fn read(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
         #[derive(Deserialize)]
         struct Body {
-            code: Code,
+            code: ResponseCode,
         }
         match serde_json::from_slice::<Body>(body) {
             Ok(Body { code }) => Self::App(code),
@@ -68,23 +68,31 @@ impl Answer {
     /// Whether the app has what it was sent.
     #[must_use]
     pub fn is_acceptance(&self) -> bool {
-        matches!(self, Self::App(Code::Accepted | Code::Duplicate))
+        matches!(self, Self::App(ResponseCode::Accepted | ResponseCode::Duplicate))
     }
 
     /// Whether the app will not accept the same callback whenever it is sent: a fault of set-up, and an alarm.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::App(Code::BadRequest | Code::TooLarge | Code::Unauthorized | Code::KeyConflict))
+        matches!(
+            self,
+            Self::App(
+                ResponseCode::BadRequest
+                    | ResponseCode::TooLarge
+                    | ResponseCode::Unauthorized
+                    | ResponseCode::KeyConflict
+            )
+        )
     }
 
     /// Whether the same bytes may be accepted a little later.
     #[must_use]
     pub fn is_worth_a_retry(&self) -> bool {
         match self {
-            Self::App(code) => matches!(code, Code::NotConfigured | Code::Retry),
+            Self::App(code) => matches!(code, ResponseCode::NotConfigured | ResponseCode::Retry),
             // 404 and 410: the trigger is gone, asking again within seconds changes nothing.
             Self::Platform { status, .. } => !matches!(status, 404 | 410),
-            Self::Silence => true,
+            Self::Missing => true,
         }
     }
 
@@ -100,12 +108,12 @@ impl Answer {
         match self {
             Self::App(code) => code.name(),
             Self::Platform { .. } => "PLATFORM",
-            Self::Silence => "SILENCE",
+            Self::Missing => "SILENCE",
         }
     }
 }
 
-impl Code {
+impl ResponseCode {
     /// As it stands in the body.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -132,17 +140,21 @@ mod tests {
 
     #[test]
     fn the_code_decides_and_the_platform_has_none() {
-        let read = |status, body: &str| Answer::read(status, None, body.as_bytes());
-        assert_eq!(read(202, r#"{"code":"ACCEPTED"}"#), Answer::App(Code::Accepted));
-        assert_eq!(read(424, r#"{"code":"ACCEPTED"}"#), Answer::App(Code::Accepted));
+        let read = |status, body: &str| CallbackResponse::read(status, None, body.as_bytes());
+        assert_eq!(read(202, r#"{"code":"ACCEPTED"}"#), CallbackResponse::App(ResponseCode::Accepted));
+        assert_eq!(read(424, r#"{"code":"ACCEPTED"}"#), CallbackResponse::App(ResponseCode::Accepted));
         for body in ["", "ok", "{}", r#"{"code":"WHATEVER"}"#, r#"{"code":1}"#, "[]"] {
-            assert_eq!(read(200, body), Answer::Platform { status: 200, retry_after: None }, "{body}");
+            assert_eq!(
+                read(200, body),
+                CallbackResponse::Platform { status: 200, retry_after: None },
+                "{body}"
+            );
         }
     }
 
     #[test]
     fn every_code_reads_back_from_its_name() {
-        use Code::*;
+        use ResponseCode::*;
         for code in [
             Accepted,
             Duplicate,
@@ -158,7 +170,7 @@ mod tests {
             Retry,
         ] {
             let body = format!(r#"{{"code":"{}"}}"#, code.name());
-            assert_eq!(Answer::read(200, None, body.as_bytes()), Answer::App(code));
+            assert_eq!(CallbackResponse::read(200, None, body.as_bytes()), CallbackResponse::App(code));
         }
     }
 }

@@ -19,15 +19,19 @@ pub struct ServiceName(String);
 /// The name is empty, too long or holds characters that nobody can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("use 1 to 80 characters, without control characters")]
-pub struct InvalidName;
+pub struct ServiceNameError;
 
 impl ServiceName {
     /// Trims and checks.
-    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+    pub fn parse(text: &str) -> Result<Self, ServiceNameError> {
         let text = text.trim();
         let printable = text.chars().all(|c| !c.is_control() && !is_invisible_formatting(c));
         let length = text.chars().take(81).count();
-        if printable && (1..=80).contains(&length) { Ok(Self(text.to_owned())) } else { Err(InvalidName) }
+        if printable && (1..=80).contains(&length) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ServiceNameError)
+        }
     }
 
     /// The name as shown.
@@ -44,8 +48,8 @@ fn is_invisible_formatting(c: char) -> bool {
 }
 
 impl TryFrom<String> for ServiceName {
-    type Error = InvalidName;
-    fn try_from(text: String) -> Result<Self, InvalidName> {
+    type Error = ServiceNameError;
+    fn try_from(text: String) -> Result<Self, ServiceNameError> {
         Self::parse(&text)
     }
 }
@@ -77,7 +81,7 @@ pub struct AliveAfter(u8);
 
 /// The text is no threshold; the message is for the person who typed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidThreshold {
+pub enum ThresholdError {
     /// No [`DownAfter`].
     #[error("write how many of the last checks, like 2/3, at most 5")]
     DownAfter,
@@ -138,18 +142,18 @@ impl Default for AliveAfter {
 }
 
 impl FromStr for DownAfter {
-    type Err = InvalidThreshold;
-    fn from_str(text: &str) -> Result<Self, InvalidThreshold> {
-        let (failed, of) = text.split_once('/').ok_or(InvalidThreshold::DownAfter)?;
+    type Err = ThresholdError;
+    fn from_str(text: &str) -> Result<Self, ThresholdError> {
+        let (failed, of) = text.split_once('/').ok_or(ThresholdError::DownAfter)?;
         let parsed = digit(failed).zip(digit(of)).and_then(|(failed, of)| Self::new(failed, of));
-        parsed.ok_or(InvalidThreshold::DownAfter)
+        parsed.ok_or(ThresholdError::DownAfter)
     }
 }
 
 impl FromStr for AliveAfter {
-    type Err = InvalidThreshold;
-    fn from_str(text: &str) -> Result<Self, InvalidThreshold> {
-        digit(text).and_then(Self::new).ok_or(InvalidThreshold::AliveAfter)
+    type Err = ThresholdError;
+    fn from_str(text: &str) -> Result<Self, ThresholdError> {
+        digit(text).and_then(Self::new).ok_or(ThresholdError::AliveAfter)
     }
 }
 
@@ -168,8 +172,8 @@ impl fmt::Display for DownAfter {
 }
 
 impl TryFrom<String> for DownAfter {
-    type Error = InvalidThreshold;
-    fn try_from(text: String) -> Result<Self, InvalidThreshold> {
+    type Error = ThresholdError;
+    fn try_from(text: String) -> Result<Self, ThresholdError> {
         text.parse()
     }
 }
@@ -181,9 +185,9 @@ impl From<DownAfter> for String {
 }
 
 impl TryFrom<u8> for AliveAfter {
-    type Error = InvalidThreshold;
-    fn try_from(checks: u8) -> Result<Self, InvalidThreshold> {
-        Self::new(checks).ok_or(InvalidThreshold::AliveAfter)
+    type Error = ThresholdError;
+    fn try_from(checks: u8) -> Result<Self, ThresholdError> {
+        Self::new(checks).ok_or(ThresholdError::AliveAfter)
     }
 }
 
@@ -218,7 +222,7 @@ impl Thresholds {
 /// Whether a service is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Activity {
+pub enum Lifecycle {
     /// Stored, not yet accepted by Forge: neither probed nor shown, dropped after 24 h.
     Pending,
     /// Probed at every tick.
@@ -264,8 +268,8 @@ pub struct Service {
     pub thresholds: Thresholds,
     /// Who added it.
     pub owner: Owner,
-    /// See [`Activity`].
-    pub activity: Activity,
+    /// See [`Lifecycle`].
+    pub lifecycle: Lifecycle,
     /// The check made at registration, if one was made.
     pub first: Option<Observation>,
     /// When it was first registered.
@@ -285,7 +289,7 @@ impl Service {
             check,
             thresholds: Thresholds::default(),
             owner,
-            activity: Activity::Pending,
+            lifecycle: Lifecycle::Pending,
             first: None,
             created_at: now,
             resumed_at: None,
@@ -304,10 +308,10 @@ mod tests {
             assert_eq!(after.to_string(), text.replace(' ', ""));
         }
         for text in ["", "2", "0/3", "4/3", "2/6", "-1/3", "+2/3", "02/3", "2/3/4", "２/3", "a/b"] {
-            assert_eq!(text.parse::<DownAfter>(), Err(InvalidThreshold::DownAfter), "{text}");
+            assert_eq!(text.parse::<DownAfter>(), Err(ThresholdError::DownAfter), "{text}");
         }
         for text in ["", "0", "6", "1.5", "+1", "two"] {
-            assert_eq!(text.parse::<AliveAfter>(), Err(InvalidThreshold::AliveAfter), "{text}");
+            assert_eq!(text.parse::<AliveAfter>(), Err(ThresholdError::AliveAfter), "{text}");
         }
         let asked =
             Thresholds { down_after: "2/3".parse().unwrap(), alive_after: AliveAfter::new(2).unwrap() };
@@ -323,7 +327,7 @@ mod tests {
         assert_eq!(ServiceName::parse("  Shop API ").unwrap().as_str(), "Shop API");
         assert!(ServiceName::parse(&"é".repeat(80)).is_ok());
         for text in ["", "   ", "a\0b", "a\nb", "a\u{202E}b", "a\u{FFFD}b", &"é".repeat(81)] {
-            assert_eq!(ServiceName::parse(text), Err(InvalidName), "{text:?}");
+            assert_eq!(ServiceName::parse(text), Err(ServiceNameError), "{text:?}");
         }
     }
 }

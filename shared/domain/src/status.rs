@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::Observation;
 use crate::id::ServiceId;
-use crate::service::{Activity, LONGEST_MEMORY, Service, Thresholds};
+use crate::service::{LONGEST_MEMORY, Lifecycle, Service, Thresholds};
 use crate::tick::{Period, Tick};
 
 /// What a Jira user sees.
@@ -191,7 +191,7 @@ pub fn confirmation(state: &State, service: &Service, tick: Tick, period: Period
     let before = current(state, service);
     if before.status == Status::Down && !service.thresholds.needs_history() {
         Confirmation::NotNeeded
-    } else if service.activity == Activity::Active && is_carried(before, service, tick, period) {
+    } else if service.lifecycle == Lifecycle::Active && is_carried(before, service, tick, period) {
         Confirmation::Carried
     } else {
         Confirmation::Attempts
@@ -283,7 +283,7 @@ fn verdict(
     tick: Tick,
 ) -> (ServiceStatus, &'static str) {
     let from_tick = |status| fresh(service, status, no_earlier(tick.start(), service));
-    if service.activity == Activity::Paused {
+    if service.lifecycle == Lifecycle::Paused {
         let paused = if before.status == Status::Paused { before } else { from_tick(Status::Paused) };
         return (paused, "paused");
     }

@@ -80,8 +80,8 @@ impl<'de> Deserialize<'de> for TargetUrl {
 
 /// Why a URL or an address may not be probed. The text is a sentence for the person who typed the URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Refusal {
-    /// Empty, or longer than [`Policy::MAX_URL_LENGTH`].
+pub enum TargetError {
+    /// Empty, or longer than [`TargetPolicy::MAX_URL_LENGTH`].
     #[error("Enter a URL of 1 to 2048 characters.")]
     Length,
     /// A space, control character or backslash, which clients read differently.
@@ -122,7 +122,7 @@ pub enum Refusal {
     Ipv6Only,
 }
 
-impl Refusal {
+impl TargetError {
     /// A stable name, for JSON and logs.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -161,7 +161,7 @@ impl Refusal {
 
 /// What may be reached. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Policy {
+pub struct TargetPolicy {
     names: Arc<ForbiddenNames>,
     loopback: bool,
     ipv6: bool,
@@ -184,7 +184,7 @@ const BAD_PORTS: [u16; 83] = [
     2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
 ];
 
-impl Policy {
+impl TargetPolicy {
     /// How long a registered URL may be, in characters as typed and in its canonical form.
     pub const MAX_URL_LENGTH: usize = 2048;
 
@@ -212,32 +212,32 @@ impl Policy {
     }
 
     /// The URL rule, including the address rule for a literal address.
-    pub fn target(&self, text: &str) -> Result<TargetUrl, Refusal> {
+    pub fn target(&self, text: &str) -> Result<TargetUrl, TargetError> {
         if text.is_empty() || text.chars().take(Self::MAX_URL_LENGTH + 1).count() > Self::MAX_URL_LENGTH {
-            return Err(Refusal::Length);
+            return Err(TargetError::Length);
         }
         // The URL standard drops tabs and newlines and reads `\` as `/`. Whoever types those means something else.
         if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
-            return Err(Refusal::Characters);
+            return Err(TargetError::Characters);
         }
         let target = self.canonical(Url::parse(text).map_err(syntax)?)?;
         if target.as_str().len() > Self::MAX_URL_LENGTH {
-            return Err(Refusal::Length);
+            return Err(TargetError::Length);
         }
         Ok(target)
     }
 
     /// The URL rule for a URL that is parsed already: one read from the store, or a redirect's.
-    pub fn canonical(&self, mut url: Url) -> Result<TargetUrl, Refusal> {
+    pub fn canonical(&self, mut url: Url) -> Result<TargetUrl, TargetError> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(Refusal::Scheme);
+            return Err(TargetError::Scheme);
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Refusal::UserInfo);
+            return Err(TargetError::UserInfo);
         }
         url.set_fragment(None);
         match url.host() {
-            None => return Err(Refusal::Syntax),
+            None => return Err(TargetError::Syntax),
             Some(Host::Ipv4(ip)) => self.literal(IpAddr::V4(ip))?,
             Some(Host::Ipv6(ip)) => self.literal(IpAddr::V6(ip))?,
             Some(Host::Domain(name)) => {
@@ -251,43 +251,43 @@ impl Policy {
         }
         let port = url.port_or_known_default().unwrap_or(0);
         if BAD_PORTS.contains(&port) {
-            return Err(Refusal::Port);
+            return Err(TargetError::Port);
         }
         let host = url.host_str().unwrap_or_default();
         if self.names.own_hosts.iter().any(|own| is_host_and_port(own, host, port)) {
-            return Err(Refusal::OwnHost);
+            return Err(TargetError::OwnHost);
         }
         if self.names.trigger_suffixes.iter().any(|suffix| is_or_below(host, suffix)) {
-            return Err(Refusal::TriggerHost);
+            return Err(TargetError::TriggerHost);
         }
         Ok(TargetUrl(url))
     }
 
-    fn literal(&self, ip: IpAddr) -> Result<(), Refusal> {
+    fn literal(&self, ip: IpAddr) -> Result<(), TargetError> {
         self.address(ip)?;
-        if self.reaches_family(ip) { Ok(()) } else { Err(Refusal::Ipv6Only) }
+        if self.reaches_family(ip) { Ok(()) } else { Err(TargetError::Ipv6Only) }
     }
 
-    fn name(&self, name: &str) -> Result<(), Refusal> {
+    fn name(&self, name: &str) -> Result<(), TargetError> {
         // The URL standard lets more pass (`a'b`, "a`b") than names have, and than an HTTP client can ask for.
         let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(is_name_byte);
         if name.len() > 253 || !name.split('.').all(is_label) {
-            return Err(Refusal::HostSyntax);
+            return Err(TargetError::HostSyntax);
         }
         if self.loopback && name == "localhost" {
             return Ok(());
         }
         if !name.contains('.') || LOCAL_SUFFIXES.iter().any(|suffix| is_or_below(name, suffix)) {
-            return Err(Refusal::LocalName);
+            return Err(TargetError::LocalName);
         }
         Ok(())
     }
 
-    /// The address rule. Says nothing about whether there is a way to the address: see [`Policy::allow_ipv6`].
-    pub fn address(&self, ip: IpAddr) -> Result<(), Refusal> {
+    /// The address rule. Says nothing about whether there is a way to the address: see [`TargetPolicy::allow_ipv6`].
+    pub fn address(&self, ip: IpAddr) -> Result<(), TargetError> {
         match forbidden_range(ip) {
-            Some(range) if !(self.loopback && ip.is_loopback()) => Err(Refusal::Address(range)),
+            Some(range) if !(self.loopback && ip.is_loopback()) => Err(TargetError::Address(range)),
             _ => Ok(()),
         }
     }
@@ -298,15 +298,15 @@ impl Policy {
     }
 }
 
-fn syntax(error: url::ParseError) -> Refusal {
+fn syntax(error: url::ParseError) -> TargetError {
     use url::ParseError::{
         EmptyHost, IdnaError, InvalidDomainCharacter, InvalidIpv4Address, InvalidIpv6Address,
     };
     match error {
         EmptyHost | IdnaError | InvalidDomainCharacter | InvalidIpv4Address | InvalidIpv6Address => {
-            Refusal::HostSyntax
+            TargetError::HostSyntax
         }
-        _ => Refusal::Syntax,
+        _ => TargetError::Syntax,
     }
 }
 
@@ -347,15 +347,15 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::Refusal::{
+    use super::TargetError::{
         Address, Characters, HostSyntax, Ipv6Only, Length, LocalName, OwnHost, Port, Redirect, Scheme,
         Syntax, TriggerHost, UserInfo,
     };
     use super::*;
     use crate::reserved_ranges::tests::is_public_by_the_registry;
 
-    fn policy() -> Policy {
-        Policy::public(
+    fn policy() -> TargetPolicy {
+        TargetPolicy::public(
             vec!["api.health.example".to_owned(), "Tunnel.Example:8443".to_owned()],
             vec!["hello.atlassian-dev.net".to_owned(), "webtrigger.atlassian.app".to_owned()],
         )
@@ -391,7 +391,7 @@ mod tests {
         }
     }
 
-    const FORBIDDEN: &[(&str, Refusal)] = &[
+    const FORBIDDEN: &[(&str, TargetError)] = &[
         // 127.0.0.1
         ("http://127.0.0.1/", Address("Loopback")),
         ("http://127.0.0.1:9001/2018-06-01/runtime/invocation/next", Address("Loopback")),

@@ -25,11 +25,11 @@ pub struct TriggerUrl(String);
 /// The trigger is not of an allow-listed shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not the URL of a Forge web trigger")]
-pub struct NotATrigger;
+pub struct TriggerUrlError;
 
 /// Which URLs callbacks may go to.
 #[derive(Debug, Clone, Default)]
-pub struct TriggerRule {
+pub struct TriggerPolicy {
     /// Further exact host names (deploy parameter `TriggerHosts`), https only.
     pub hosts: Vec<String>,
     /// Whether `http://127.0.0.1:<port>` is a trigger too (the local stack only).
@@ -40,12 +40,12 @@ pub struct TriggerRule {
 const FORGE_TRIGGERS: [(&str, &str); 2] =
     [(".hello.atlassian-dev.net", "/x1/"), (".webtrigger.atlassian.app", "/public/")];
 
-impl TriggerRule {
+impl TriggerPolicy {
     /// Accepts a trigger of an allow-listed shape: no query, fragment, user, port, escape, suffix or trailing slash.
-    pub fn parse(&self, text: &str) -> Result<TriggerUrl, NotATrigger> {
+    pub fn parse(&self, text: &str) -> Result<TriggerUrl, TriggerUrlError> {
         let listed = text.strip_prefix("https://").is_some_and(|rest| self.lists(rest))
             || self.allow_loopback && text.strip_prefix("http://127.0.0.1:").is_some_and(is_loopback_trigger);
-        listed.then(|| TriggerUrl(text.to_owned())).ok_or(NotATrigger)
+        listed.then(|| TriggerUrl(text.to_owned())).ok_or(TriggerUrlError)
     }
 
     fn lists(&self, rest: &str) -> bool {
@@ -128,12 +128,12 @@ pub struct Tenant {
     pub registered_at: Option<Timestamp>,
 }
 
-/// What the deployment key says of a next key to the app, a compact JWS (`callback::introduction`). Never logged, as no
+/// What the deployment key says of a next key to the app, a compact JWS (`callback::endorsement`). Never logged, as no
 /// token is.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Introduction(String);
+pub struct KeyEndorsement(String);
 
-impl Introduction {
+impl KeyEndorsement {
     /// Takes the token.
     #[must_use]
     pub fn new(token: String) -> Self {
@@ -147,9 +147,9 @@ impl Introduction {
     }
 }
 
-impl fmt::Debug for Introduction {
+impl fmt::Debug for KeyEndorsement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Introduction(..)")
+        f.write_str("KeyEndorsement(..)")
     }
 }
 
@@ -159,13 +159,13 @@ impl fmt::Debug for Introduction {
 pub struct NextKey {
     /// The key pair.
     pub key: TenantKey,
-    /// Its introduction.
-    pub introduction: Introduction,
-    /// When the introduction ends.
-    pub introduced_until: Timestamp,
+    /// Its endorsement.
+    pub endorsement: KeyEndorsement,
+    /// When the endorsement ends.
+    pub endorsed_until: Timestamp,
     /// Whether the app has accepted an UPDATE under it.
     pub is_accepted: bool,
-    /// The first tick, since it was last introduced, at which the app refused it, or it was unusable, and the app accepted
+    /// The first tick, since it was last endorsed, at which the app refused it, or it was unusable, and the app accepted
     /// the present key in its place.
     pub refused_at: Option<Timestamp>,
 }
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn the_documented_shapes_are_triggers() {
-        let rule = TriggerRule::default();
+        let rule = TriggerPolicy::default();
         for url in [
             format!("https://{UUID}.hello.atlassian-dev.net/x1/abcDEF_-123"),
             format!("https://{UUID}.webtrigger.atlassian.app/public/abc"),
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn nothing_else_is_a_trigger() {
-        let rule = TriggerRule { hosts: vec!["triggers.example".into()], allow_loopback: false };
+        let rule = TriggerPolicy { hosts: vec!["triggers.example".into()], allow_loopback: false };
         for url in [
             "",
             "https://",
@@ -243,14 +243,14 @@ mod tests {
             "https://sub.triggers.example/x1/abc",
             "https://triggers.example/elsewhere/abc",
         ] {
-            assert_eq!(rule.parse(url), Err(NotATrigger), "{url}");
+            assert_eq!(rule.parse(url), Err(TriggerUrlError), "{url}");
         }
         assert!(rule.parse("https://triggers.example/x1/abc").is_ok());
     }
 
     #[test]
     fn loopback_is_a_trigger_only_where_configured() {
-        let rule = TriggerRule { hosts: vec![], allow_loopback: true };
+        let rule = TriggerPolicy { hosts: vec![], allow_loopback: true };
         assert!(rule.parse("http://127.0.0.1:8900/x1/abc").is_ok());
         for url in [
             "http://127.0.0.1/x1/abc",
@@ -261,7 +261,7 @@ mod tests {
             "http://localhost:8900/x1/abc",
             "http://127.0.0.1:8900/other/abc",
         ] {
-            assert_eq!(rule.parse(url), Err(NotATrigger), "{url}");
+            assert_eq!(rule.parse(url), Err(TriggerUrlError), "{url}");
         }
     }
 }

@@ -26,7 +26,7 @@ const CHAINS: usize = 50_000;
 
 /// Verifies chains as rustls does, and remembers those that it found good.
 #[derive(Debug)]
-pub(super) struct Remembering {
+pub(super) struct CachingVerifier {
     verifier: Arc<WebPkiServerVerifier>,
     good: Mutex<HashMap<[u8; 32], Period>>,
 }
@@ -44,7 +44,7 @@ impl Period {
     }
 }
 
-impl Remembering {
+impl CachingVerifier {
     pub(super) fn new(
         authorities: Arc<RootCertStore>,
         provider: &Arc<CryptoProvider>,
@@ -69,7 +69,7 @@ impl Remembering {
     }
 }
 
-impl ServerCertVerifier for Remembering {
+impl ServerCertVerifier for CachingVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     /// A chain of a leaf for a.example (2020 to 2040) and an intermediate (to the start of `intermediate_ends`).
-    fn chain(intermediate_ends: i32) -> (Remembering, CertificateDer<'static>, CertificateDer<'static>) {
+    fn chain(intermediate_ends: i32) -> (CachingVerifier, CertificateDer<'static>, CertificateDer<'static>) {
         let params = |name: &str, until| {
             let mut params = CertificateParams::new(Vec::new()).unwrap();
             params.distinguished_name.push(DnType::CommonName, name);
@@ -170,7 +170,7 @@ mod tests {
         let mut authorities = RootCertStore::empty();
         authorities.add(root.as_ref().der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = Remembering::new(Arc::new(authorities), &provider).unwrap();
+        let verifier = CachingVerifier::new(Arc::new(authorities), &provider).unwrap();
         (verifier, leaf.der().clone(), middle.as_ref().der().clone())
     }
 
@@ -183,7 +183,7 @@ mod tests {
         UnixTime::since_unix_epoch(Duration::from_secs(second.try_into().unwrap()))
     }
 
-    fn known(verifier: &Remembering) -> usize {
+    fn known(verifier: &CachingVerifier) -> usize {
         verifier.good.lock().unwrap().len()
     }
 

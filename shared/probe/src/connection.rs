@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Host;
 
-use super::certificates::{Remembering, certificate_end};
+use super::certificates::{CachingVerifier, certificate_end};
 use crate::tls;
 use domain::target_url::TargetUrl;
 
@@ -89,7 +89,7 @@ fn tls_config(extra_authorities: &[Vec<u8>]) -> Result<ClientConfig, tls::SetupE
     // the key schedule of TLS 1.3 is a multiple of the work.
     provider.cipher_suites.sort_by_key(|offered| offered.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
     let provider = Arc::new(provider);
-    let verifier = Remembering::new(tls::authorities(extra_authorities)?, &provider)?;
+    let verifier = CachingVerifier::new(tls::authorities(extra_authorities)?, &provider)?;
     let mut config = tls::client(&provider)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))

@@ -32,8 +32,8 @@ use url::{Host, Position, Url};
 use super::connection::{ConnectError, Connector, tls_error};
 use super::limiter::{Attempt, ConnectionLimiter, ConnectionLimits, Permit, TenantQuota};
 use super::resolver::VettingResolver;
-use domain::check::{Check, Failure, Method, Observation};
-use domain::target_url::{Policy, Refusal, TargetUrl};
+use domain::check::{Check, Method, Observation, ProbeFailure};
+use domain::target_url::{TargetError, TargetPolicy, TargetUrl};
 
 use super::Probe;
 use crate::tls;
@@ -91,7 +91,7 @@ pub enum SetupError {
 pub struct HttpProbe<C> {
     connector: Connector,
     resolver: VettingResolver,
-    policy: Policy,
+    policy: TargetPolicy,
     limiter: ConnectionLimiter,
     limits: Limits,
     clock: C,
@@ -99,12 +99,17 @@ pub struct HttpProbe<C> {
 
 impl<C: Clock> HttpProbe<C> {
     /// A probe for the machine's network.
-    pub fn new(policy: Policy, limits: Limits, clock: C) -> Result<Self, SetupError> {
+    pub fn new(policy: TargetPolicy, limits: Limits, clock: C) -> Result<Self, SetupError> {
         Self::within(&Network::default(), policy, limits, clock)
     }
 
     /// A probe for another network.
-    pub fn within(network: &Network, policy: Policy, limits: Limits, clock: C) -> Result<Self, SetupError> {
+    pub fn within(
+        network: &Network,
+        policy: TargetPolicy,
+        limits: Limits,
+        clock: C,
+    ) -> Result<Self, SetupError> {
         let resolver = VettingResolver::new(policy.clone(), &network.name_servers)
             .map_err(|error| SetupError::NameServers(error.into()))?;
         let connector = Connector::new(&network.extra_authorities)?;
@@ -112,11 +117,11 @@ impl<C: Clock> HttpProbe<C> {
         Ok(Self { connector, resolver, policy, limiter, limits, clock })
     }
 
-    /// What the addresses behind a name say about a target that passed [`Policy::target`]: forbidden, or IPv6 only.
+    /// What the addresses behind a name say about a target that passed [`TargetPolicy::target`]: forbidden, or IPv6 only.
     ///
     /// For a registration that wants to tell why its first check was `blocked` or could not `connect`. Looks up the
     /// name, and connects to nothing. A name that does not resolve is no refusal.
-    pub async fn explain(&self, target: &TargetUrl) -> Result<(), Refusal> {
+    pub async fn explain(&self, target: &TargetUrl) -> Result<(), TargetError> {
         let Some(Host::Domain(name)) = target.url().host() else { return Ok(()) };
         match timeout(Duration::from_millis(Check::DEFAULT_TIMEOUT_MS.into()), self.resolver.addresses(name))
             .await
@@ -132,9 +137,9 @@ impl<C: Clock> HttpProbe<C> {
         asker: Asker<'_>,
         budget: &mut Budget,
         seen: &mut Seen,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ProbeFailure> {
         // A stored URL was judged under the policy of its time.
-        let mut target = self.policy.canonical(check.url.url().clone()).map_err(|_| Failure::Blocked)?;
+        let mut target = self.policy.canonical(check.url.url().clone()).map_err(|_| ProbeFailure::Blocked)?;
         let mut visited = Vec::new();
         loop {
             let addresses = self.addresses(&target, asker, budget).await?;
@@ -142,14 +147,14 @@ impl<C: Clock> HttpProbe<C> {
             // Boxed, since it is large, and a tick moves many probes about.
             let ask = Box::pin(self.ask(check, &target, tcp, seen));
             let next = budget.spend(ask).await;
-            if next != Err(Failure::Timeout) {
+            if next != Err(ProbeFailure::Timeout) {
                 permit.answered();
             }
             drop(permit);
             let Some(next) = next? else { return Ok(()) };
             visited.push(target);
             if visited.len() > self.limits.redirects || visited.contains(&next) {
-                return Err(Failure::Redirect);
+                return Err(ProbeFailure::Redirect);
             }
             target = next;
         }
@@ -161,7 +166,7 @@ impl<C: Clock> HttpProbe<C> {
         target: &TargetUrl,
         asker: Asker<'_>,
         budget: &mut Budget,
-    ) -> Result<Vec<IpAddr>, Failure> {
+    ) -> Result<Vec<IpAddr>, ProbeFailure> {
         match target.url().host() {
             Some(Host::Domain(name)) => {
                 let mut permit = self.limiter.look_up(asker.quota, asker.attempt).await;
@@ -177,7 +182,7 @@ impl<C: Clock> HttpProbe<C> {
             }
             Some(Host::Ipv4(ip)) => Ok(vec![ip.into()]),
             Some(Host::Ipv6(ip)) => Ok(vec![ip.into()]),
-            None => Err(Failure::Blocked),
+            None => Err(ProbeFailure::Blocked),
         }
     }
 
@@ -189,9 +194,9 @@ impl<C: Clock> HttpProbe<C> {
         addresses: &[IpAddr],
         asker: Asker<'_>,
         budget: &mut Budget,
-    ) -> Result<(TcpStream, Permit), Failure> {
-        let port = target.url().port_or_known_default().ok_or(Failure::Connect)?;
-        let mut failure = Failure::Connect;
+    ) -> Result<(TcpStream, Permit), ProbeFailure> {
+        let port = target.url().port_or_known_default().ok_or(ProbeFailure::Connect)?;
+        let mut failure = ProbeFailure::Connect;
         for (tried, ip) in (0..).zip(addresses) {
             let mut permit = self.limiter.connection(asker.quota, asker.attempt, *ip).await;
             budget.begins(&self.clock);
@@ -199,14 +204,14 @@ impl<C: Clock> HttpProbe<C> {
             let open = async {
                 let opened = timeout(share, TcpStream::connect(SocketAddr::new(*ip, port))).await;
                 opened.unwrap_or(Err(ErrorKind::TimedOut.into())).map_err(|error| match error.kind() {
-                    ErrorKind::TimedOut => Failure::Timeout,
-                    _ => Failure::Connect,
+                    ErrorKind::TimedOut => ProbeFailure::Timeout,
+                    _ => ProbeFailure::Connect,
                 })
             };
             match budget.spend(open).await {
                 Ok(tcp) => return Ok((tcp, permit)),
                 Err(error) => {
-                    if error != Failure::Timeout {
+                    if error != ProbeFailure::Timeout {
                         permit.answered();
                     }
                     failure = error;
@@ -223,13 +228,13 @@ impl<C: Clock> HttpProbe<C> {
         target: &TargetUrl,
         tcp: TcpStream,
         seen: &mut Seen,
-    ) -> Result<Option<TargetUrl>, Failure> {
+    ) -> Result<Option<TargetUrl>, ProbeFailure> {
         let request = request(check.method, target)?;
         let connection = self.connector.secure(target, tcp).await.map_err(|error| match error {
-            ConnectError::Tcp => Failure::Connect,
+            ConnectError::Tcp => ProbeFailure::Connect,
             ConnectError::Tls(certificate_end) => {
                 seen.certificate_ends(certificate_end);
-                Failure::Tls
+                ProbeFailure::Tls
             }
         })?;
         seen.certificate_ends(connection.certificate_end);
@@ -250,7 +255,7 @@ impl<C: Clock> HttpProbe<C> {
         check: &Check,
         target: &TargetUrl,
         seen: &mut Seen,
-    ) -> Result<Option<TargetUrl>, Failure> {
+    ) -> Result<Option<TargetUrl>, ProbeFailure> {
         let response = sender.send_request(request).await.map_err(|error| interrupted(&error))?;
         let status = response.status();
         seen.http_status = Some(status.as_u16());
@@ -258,26 +263,26 @@ impl<C: Clock> HttpProbe<C> {
             return self.read_body(response.into_body()).await.map(|()| None);
         }
         if !is_redirect(status) {
-            return Err(Failure::Status);
+            return Err(ProbeFailure::Status);
         }
         self.next_hop(target, response.headers()).map(Some)
     }
 
-    fn next_hop(&self, from: &TargetUrl, headers: &HeaderMap) -> Result<TargetUrl, Failure> {
-        let location = headers.get(LOCATION).ok_or(Failure::Redirect)?;
+    fn next_hop(&self, from: &TargetUrl, headers: &HeaderMap) -> Result<TargetUrl, ProbeFailure> {
+        let location = headers.get(LOCATION).ok_or(ProbeFailure::Redirect)?;
         if location.len() > MAX_LOCATION_BYTES {
-            return Err(Failure::Redirect);
+            return Err(ProbeFailure::Redirect);
         }
         // Bytes over 127 are read as UTF-8, as browsers do; what is neither is no URL.
-        let location = std::str::from_utf8(location.as_bytes()).map_err(|_| Failure::Redirect)?;
-        let next: Url = from.url().join(location).map_err(|_| Failure::Redirect)?;
+        let location = std::str::from_utf8(location.as_bytes()).map_err(|_| ProbeFailure::Redirect)?;
+        let next: Url = from.url().join(location).map_err(|_| ProbeFailure::Redirect)?;
         if from.is_https() && next.scheme() == "http" {
-            return Err(Failure::Redirect);
+            return Err(ProbeFailure::Redirect);
         }
-        self.policy.canonical(next).map_err(|_| Failure::Blocked)
+        self.policy.canonical(next).map_err(|_| ProbeFailure::Blocked)
     }
 
-    async fn read_body(&self, mut body: Incoming) -> Result<(), Failure> {
+    async fn read_body(&self, mut body: Incoming) -> Result<(), ProbeFailure> {
         let mut read_bytes = 0;
         while read_bytes < self.limits.body_bytes {
             let Some(frame) = body.frame().await else { break };
@@ -325,12 +330,15 @@ impl Budget {
         self.began_at.get_or_insert_with(|| whole_seconds(clock.now()));
     }
 
-    async fn spend<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    async fn spend<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, ProbeFailure>>,
+    ) -> Result<T, ProbeFailure> {
         let begin = Instant::now();
         let done = timeout(self.left, work).await;
         self.spent += begin.elapsed();
         self.left = self.left.saturating_sub(begin.elapsed());
-        done.unwrap_or(Err(Failure::Timeout))
+        done.unwrap_or(Err(ProbeFailure::Timeout))
     }
 }
 
@@ -356,7 +364,7 @@ fn is_redirect(status: StatusCode) -> bool {
 }
 
 /// A request that says who asks, and nothing more.
-fn request(method: Method, target: &TargetUrl) -> Result<Request<Empty<Bytes>>, Failure> {
+fn request(method: Method, target: &TargetUrl) -> Result<Request<Empty<Bytes>>, ProbeFailure> {
     let url = target.url();
     Request::builder()
         .method(method.as_str())
@@ -366,15 +374,15 @@ fn request(method: Method, target: &TargetUrl) -> Result<Request<Empty<Bytes>>, 
         .header(ACCEPT, "*/*")
         .body(Empty::new())
         // Nothing of the kind passes the rules for URLs.
-        .map_err(|_| Failure::Blocked)
+        .map_err(|_| ProbeFailure::Blocked)
 }
 
 /// Drives a connection until there is an answer, and then says goodbye if that takes no waiting: TLS wants it said, but how
 /// a connection ends is no finding.
 async fn drive<T>(
     driver: impl Future<Output = hyper::Result<()>>,
-    exchange: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+    exchange: impl Future<Output = Result<T, ProbeFailure>>,
+) -> Result<T, ProbeFailure> {
     // Fused, a driver that has ended is dropped, and with it the ends of the channels that an exchange may wait at.
     let driver = pin!(driver.fuse());
     match select(pin!(exchange), driver).await {
@@ -385,14 +393,14 @@ async fn drive<T>(
         // What the exchange still needs has been read.
         Either::Right((ended, exchange)) => exchange.await.map_err(|failure| match ended {
             // It may know no more than that the connection is gone.
-            Err(error) if failure == Failure::Body => interrupted(&error),
+            Err(error) if failure == ProbeFailure::Body => interrupted(&error),
             _ => failure,
         }),
     }
 }
 
 /// The failure class of a request that got no complete answer.
-fn interrupted(error: &hyper::Error) -> Failure {
+fn interrupted(error: &hyper::Error) -> ProbeFailure {
     // A server that wants a certificate from its client says so after the handshake.
-    if tls_error(error).is_some() { Failure::Tls } else { Failure::Body }
+    if tls_error(error).is_some() { ProbeFailure::Tls } else { ProbeFailure::Body }
 }

@@ -19,9 +19,9 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RecordType};
 
-use domain::check::Failure;
+use domain::check::ProbeFailure;
 use domain::reserved_ranges::NAT64;
-use domain::target_url::{Policy, Refusal};
+use domain::target_url::{TargetError, TargetPolicy};
 
 /// How many addresses of a name are tried. All are judged; this bounds whom one attempt can knock at.
 const MAX_ADDRESSES: usize = 8;
@@ -41,7 +41,7 @@ const EDNS_PAYLOAD_BYTES: u16 = 1_232;
 pub(super) enum LookupError {
     /// At least one address is forbidden.
     #[error("the name resolves to a forbidden address")]
-    Forbidden(#[source] Refusal),
+    Forbidden(#[source] TargetError),
     /// There are IPv6 addresses only, and no way to them.
     #[error("the name has IPv6 addresses only")]
     Ipv6Only,
@@ -62,12 +62,12 @@ impl LookupError {
 
 pub(super) struct VettingResolver {
     dns: TokioResolver,
-    policy: Policy,
+    policy: TargetPolicy,
 }
 
 impl VettingResolver {
     /// `name_servers` empty: those of `/etc/resolv.conf`.
-    pub(super) fn new(policy: Policy, name_servers: &[SocketAddr]) -> Result<Self, NetError> {
+    pub(super) fn new(policy: TargetPolicy, name_servers: &[SocketAddr]) -> Result<Self, NetError> {
         let config = if name_servers.is_empty() {
             let (_, _, servers) = hickory_resolver::system_conf::read_system_conf()?.0.into_parts();
             ResolverConfig::from_parts(None, Vec::new(), servers)
@@ -131,17 +131,17 @@ fn name_server(at: &SocketAddr) -> NameServerConfig {
     NameServerConfig::new(at.ip(), true, connections.into())
 }
 
-impl From<LookupError> for Option<Refusal> {
+impl From<LookupError> for Option<TargetError> {
     fn from(error: LookupError) -> Self {
         match error {
             LookupError::Forbidden(refusal) => Some(refusal),
-            LookupError::Ipv6Only => Some(Refusal::Ipv6Only),
+            LookupError::Ipv6Only => Some(TargetError::Ipv6Only),
             LookupError::NoAddress | LookupError::Dns(_) => None,
         }
     }
 }
 
-impl From<LookupError> for Failure {
+impl From<LookupError> for ProbeFailure {
     fn from(error: LookupError) -> Self {
         match error {
             LookupError::Forbidden(_) => Self::Blocked,

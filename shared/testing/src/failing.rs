@@ -7,10 +7,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use aws::store::{
-    Checks, Deliveries, HandoffUse, PendingRegistration, Registered, Registrations, Rotations, ServiceChange,
-    StoreError, TenantRange, Watched, WriteOutcome,
+    Checks, FailureStreak, HandoffUse, PendingRegistration, RegisteredTenant, Registrations, Rotations,
+    ServiceChange, StoreError, TenantRange, TenantSnapshot, WriteOutcome,
 };
-use domain::handoff::Binding;
+use domain::handoff::HandoffRef;
 use domain::id::{HandoffId, ServiceId, TenantId};
 use domain::key::{KeyContext, KeyError, MakeKey, PrivateKey, PublicKey, Sign, UnwrapKey, WrappedKey};
 use domain::service::Service;
@@ -157,7 +157,7 @@ impl<S> FailingStore<S> {
 }
 
 impl<S: Registrations> Registrations for FailingStore<S> {
-    async fn find(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<Registered>, StoreError> {
+    async fn find(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<RegisteredTenant>, StoreError> {
         self.faults.call("find", store_error, self.store.find(tenant, now)).await
     }
 
@@ -169,7 +169,7 @@ impl<S: Registrations> Registrations for FailingStore<S> {
         self.faults.call("handoff_use", store_error, self.store.handoff_use(handoff, now)).await
     }
 
-    async fn count_attempt(&self, handoff: &Binding) -> Result<WriteOutcome, StoreError> {
+    async fn count_attempt(&self, handoff: &HandoffRef) -> Result<WriteOutcome, StoreError> {
         self.faults.call("count_attempt", store_error, self.store.count_attempt(handoff)).await
     }
 
@@ -207,7 +207,7 @@ impl<S: Checks> Checks for FailingStore<S> {
         self.faults.call("active", store_error, self.store.active(range)).await
     }
 
-    async fn load(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<Watched>, StoreError> {
+    async fn load(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<TenantSnapshot>, StoreError> {
         self.faults.call("load", store_error, self.store.load(tenant, now)).await
     }
 
@@ -224,14 +224,14 @@ impl<S: Checks> Checks for FailingStore<S> {
         self.faults.call("acknowledge", store_error, self.store.acknowledge(tenant, tick)).await
     }
 
-    async fn record_deliveries(
+    async fn record_failures(
         &self,
         tenant: &TenantId,
-        found: Deliveries,
-        deliveries: Deliveries,
+        found: FailureStreak,
+        failures: FailureStreak,
     ) -> Result<(), StoreError> {
-        let record = self.store.record_deliveries(tenant, found, deliveries);
-        self.faults.call("record_deliveries", store_error, record).await
+        let record = self.store.record_failures(tenant, found, failures);
+        self.faults.call("record_failures", store_error, record).await
     }
 
     async fn mark(&self, tenant: &Tenant, status: TenantStatus) -> Result<WriteOutcome, StoreError> {
@@ -248,18 +248,18 @@ impl<S: Checks> Checks for FailingStore<S> {
         self.faults.call("suspend", store_error, suspend).await
     }
 
-    async fn record_reception(
+    async fn record_next_key_response(
         &self,
         tenant: &TenantId,
         found: &NextKey,
         next: &NextKey,
     ) -> Result<(), StoreError> {
-        let record = self.store.record_reception(tenant, found, next);
-        self.faults.call("record_reception", store_error, record).await
+        let record = self.store.record_next_key_response(tenant, found, next);
+        self.faults.call("record_next_key_response", store_error, record).await
     }
 
-    async fn promote(&self, tenant: &Tenant, next: &NextKey) -> Result<WriteOutcome, StoreError> {
-        self.faults.call("promote", store_error, self.store.promote(tenant, next)).await
+    async fn promote_next_key(&self, tenant: &Tenant, next: &NextKey) -> Result<WriteOutcome, StoreError> {
+        self.faults.call("promote_next_key", store_error, self.store.promote_next_key(tenant, next)).await
     }
 }
 
@@ -272,8 +272,8 @@ impl<S: Rotations> Rotations for FailingStore<S> {
         self.faults.call("tenant", store_error, self.store.tenant(id, now)).await
     }
 
-    async fn offer(&self, tenant: &Tenant, next: &NextKey) -> Result<WriteOutcome, StoreError> {
-        self.faults.call("offer", store_error, self.store.offer(tenant, next)).await
+    async fn store_next_key(&self, tenant: &Tenant, next: &NextKey) -> Result<WriteOutcome, StoreError> {
+        self.faults.call("store_next_key", store_error, self.store.store_next_key(tenant, next)).await
     }
 }
 

@@ -13,12 +13,12 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use domain::handoff::{CallbackRule, HANDOFF_TYPE, HandoffRule};
+use domain::handoff::{HANDOFF_TYPE, HandoffPolicy, ReturnUrlPolicy};
 use domain::id::{CloudId, Kid, ServiceId, TenantId};
-use domain::jws::{self, InvalidToken};
+use domain::jws::{self, JwsError};
 use domain::key::{Jwk, PrivateKey, PublicKey};
-use domain::key_endorsement::INTRODUCTION_TYPE;
-use domain::tenant::TriggerRule;
+use domain::key_endorsement::ENDORSEMENT_TYPE;
+use domain::tenant::TriggerPolicy;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -84,7 +84,7 @@ struct Inbox {
     steady: Option<Reply>,
     tenant_keys: Vec<TrustedKey>,
     given_keys: HashSet<String>,
-    knows_no_introductions: bool,
+    knows_no_endorsements: bool,
     not_trusted: usize,
     deployment_keys: HashMap<String, PublicKey>,
     own_keys: Vec<(Kid, PublicKey)>,
@@ -135,13 +135,13 @@ impl ForgeApp {
 
     /// Rules of a deployment that knows this app, on loopback.
     #[must_use]
-    pub fn handoff_rule(&self) -> HandoffRule {
+    pub fn handoff_rule(&self) -> HandoffPolicy {
         let key = self.key.public_key().expect("a usable key");
-        HandoffRule {
+        HandoffPolicy {
             keys: vec![(key.kid(), key)],
             audience: BACKEND_URL.to_owned(),
-            triggers: TriggerRule { hosts: Vec::new(), allow_loopback: true },
-            callbacks: CallbackRule::default(),
+            triggers: TriggerPolicy { hosts: Vec::new(), allow_loopback: true },
+            callbacks: ReturnUrlPolicy::default(),
         }
     }
 
@@ -210,12 +210,12 @@ impl ForgeApp {
         self.inbox().tenant_keys = vec![TrustedKey { key: key.clone(), until: None }];
     }
 
-    /// From now on it understands no introductions, as an app of before they were there.
-    pub fn ignore_introductions(&self) {
-        self.inbox().knows_no_introductions = true;
+    /// From now on it understands no endorsements, as an app of before they were there.
+    pub fn ignore_endorsements(&self) {
+        self.inbox().knows_no_endorsements = true;
     }
 
-    /// Pins another deployment key, which introduces keys from now on.
+    /// Pins another deployment key, which endorses keys from now on.
     pub fn pin(&self, deployment_key: &PublicKey) {
         self.inbox().deployment_keys =
             HashMap::from([(deployment_key.kid().to_string(), deployment_key.clone())]);
@@ -227,7 +227,7 @@ impl ForgeApp {
         self.inbox().trusted(now.as_second()).into_iter().map(|trusted| trusted.key).collect()
     }
 
-    /// How many updates with an introduction were refused because the app does not trust their key.
+    /// How many updates with an endorsement were refused because the app does not trust their key.
     #[must_use]
     pub fn not_trusted(&self) -> usize {
         self.inbox().not_trusted
@@ -269,12 +269,12 @@ async fn receive(State(inbox): State<Arc<Mutex<Inbox>>>, headers: HeaderMap, bod
                 inbox.callbacks.push(Callback { reply: reply.clone(), ..callback });
                 reply
             }
-            Err(NotVerified::KeyToBeIntroduced) => {
+            Err(VerificationError::UnknownEndorsedKey) => {
                 inbox.not_trusted += 1;
                 Reply::Code(401, "UNAUTHORIZED")
             }
-            Err(NotVerified::HandoffUsed) => Reply::Code(403, "HANDOFF_USED"),
-            Err(NotVerified::Fault(fault)) => {
+            Err(VerificationError::HandoffUsed) => Reply::Code(403, "HANDOFF_USED"),
+            Err(VerificationError::Fault(fault)) => {
                 inbox.faults.push(fault);
                 Reply::Code(401, "UNAUTHORIZED")
             }
@@ -308,11 +308,11 @@ impl Inbox {
         self.tenant_keys.iter().filter(|key| key.until.is_none_or(|until| now_s <= until)).cloned().collect()
     }
 
-    /// The trusted keys, with the one that this message introduces.
+    /// The trusted keys, with the one that this message endorses.
     fn trusted_with(&self, message: &Value, now_s: i64) -> Vec<TrustedKey> {
         let mut keys = self.trusted(now_s);
-        let introduced = message["keyIntroduction"].as_str().filter(|_| !self.knows_no_introductions);
-        let Some(key) = introduced.and_then(|token| self.introduced(token, message, &keys, now_s)) else {
+        let endorsed = message["keyIntroduction"].as_str().filter(|_| !self.knows_no_endorsements);
+        let Some(key) = endorsed.and_then(|token| self.endorsed(token, message, &keys, now_s)) else {
             return keys;
         };
         if !keys.iter().any(|known| known.key == key) {
@@ -323,9 +323,9 @@ impl Inbox {
         keys
     }
 
-    fn introduced(&self, token: &str, message: &Value, keys: &[TrustedKey], now_s: i64) -> Option<PublicKey> {
+    fn endorsed(&self, token: &str, message: &Value, keys: &[TrustedKey], now_s: i64) -> Option<PublicKey> {
         let signers: Vec<_> = self.deployment_keys.values().map(|key| (key.kid(), key.clone())).collect();
-        let claims: Value = jws::verify(token, INTRODUCTION_TYPE, &signers).ok()?;
+        let claims: Value = jws::verify(token, ENDORSEMENT_TYPE, &signers).ok()?;
         let fits = claims["sub"] == message["tenantId"]
             && claims["aud"] == message["cloudId"]
             && claims["currentKid"] == keys.first()?.key.kid().to_string()
@@ -349,22 +349,22 @@ fn after_update(keys: Vec<TrustedKey>, signer: &str, now_s: i64) -> Vec<TrustedK
 }
 
 /// Why a callback is not applied.
-enum NotVerified {
-    /// It introduces a key, and is signed by one that the app does not trust: what a rotation may meet with.
-    KeyToBeIntroduced,
+enum VerificationError {
+    /// It endorses a key, and is signed by one that the app does not trust: what a rotation may meet with.
+    UnknownEndorsedKey,
     /// Its hand-off was used for another key or another service.
     HandoffUsed,
     /// The backend has made a mistake.
     Fault(String),
 }
 
-impl From<String> for NotVerified {
+impl From<String> for VerificationError {
     fn from(fault: String) -> Self {
         Self::Fault(fault)
     }
 }
 
-impl From<&str> for NotVerified {
+impl From<&str> for VerificationError {
     fn from(fault: &str) -> Self {
         Self::Fault(fault.to_owned())
     }
@@ -375,7 +375,7 @@ fn verify(
     inbox: &mut Inbox,
     headers: &HeaderMap,
     body: &[u8],
-) -> Result<(Callback, Vec<TrustedKey>), NotVerified> {
+) -> Result<(Callback, Vec<TrustedKey>), VerificationError> {
     let token = headers
         .get("authorization")
         .and_then(|value| value.to_str().ok())
@@ -392,8 +392,8 @@ fn verify(
     };
     let claims: Value = match jws::verify(token, "forge-callback+jwt", &keys) {
         Ok(claims) => claims,
-        Err(InvalidToken::Key) if message["keyIntroduction"].is_string() => {
-            return Err(NotVerified::KeyToBeIntroduced);
+        Err(JwsError::Key) if message["keyIntroduction"].is_string() => {
+            return Err(VerificationError::UnknownEndorsedKey);
         }
         Err(error) => return Err(error.to_string().into()),
     };
@@ -423,7 +423,7 @@ fn verify(
         let jwk: Jwk = serde_json::from_value(message["jwk"].clone()).map_err(|error| error.to_string())?;
         let key = PublicKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
         if inbox.handoffs.get(token).is_some_and(|bound| *bound != use_of(&message)) {
-            return Err(NotVerified::HandoffUsed);
+            return Err(VerificationError::HandoffUsed);
         }
         inbox.register(&key);
         return Ok((Callback { kid, claims, body: message, reply: ACCEPTED }, inbox.tenant_keys.clone()));

@@ -6,7 +6,7 @@ use aws::store::{
     Checks as _, PendingRegistration, Registrations as _, SUSPENDED_FOR, ServiceChange, WriteOutcome,
 };
 use aws::system::random_nonce;
-use domain::handoff::Binding;
+use domain::handoff::HandoffRef;
 use domain::id::{HandoffId, ServiceId, TenantId};
 use domain::service::{Change, Service};
 use domain::status::State;
@@ -16,9 +16,9 @@ use jiff::Timestamp;
 
 /// An unused hand-off.
 #[must_use]
-pub fn unused_handoff(now: Timestamp) -> Binding {
+pub fn unused_handoff(now: Timestamp) -> HandoffRef {
     let jti = data_encoding::HEXLOWER.encode(&random_nonce());
-    Binding { id: HandoffId::derive("app", &jti), expires_at: now }
+    HandoffRef { id: HandoffId::derive("app", &jti), expires_at: now }
 }
 
 /// Registers a new service, which the app accepts. `tenant` is as it was read, or not stored yet.
@@ -29,7 +29,7 @@ pub async fn register(store: &DynamoStore, tenant: &Tenant, service: &Service, n
     let found = store.find(&tenant.id(), now).await.expect("a readable tenant");
     let found_revision = found.map(|found| found.revision);
     let registration =
-        PendingRegistration { tenant, found_revision, found: None, service, binding: &unused_handoff(now) };
+        PendingRegistration { tenant, found_revision, found: None, service, reference: &unused_handoff(now) };
     let begun = store.begin_registration(&registration, now).await.expect("a store");
     assert_eq!(begun, WriteOutcome::Applied);
     assert_eq!(store.activate(tenant, service, &[], now).await.expect("a store"), WriteOutcome::Applied);
@@ -48,7 +48,7 @@ pub async fn change(store: &DynamoStore, tenant: &TenantId, id: &ServiceId, chan
         change,
         found: Some(service),
         found_revision: found.revision,
-        binding: &unused_handoff(now),
+        reference: &unused_handoff(now),
     };
     assert_eq!(store.apply_change(&change, now).await.expect("a store"), WriteOutcome::Applied);
 }

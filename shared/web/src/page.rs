@@ -6,9 +6,9 @@
 use askama::Template;
 
 use crate::problem::Problem;
-use domain::check::{Failure, Observation};
-use domain::handoff::{CallbackUrl, Handoff, Management};
-use domain::service::{Activity, Change, Service};
+use domain::check::{Observation, ProbeFailure};
+use domain::handoff::{Handoff, Management, ReturnUrl};
+use domain::service::{Change, Lifecycle, Service};
 use domain::tenant::TenantStatus;
 use domain::tick::Period;
 
@@ -141,8 +141,8 @@ pub fn register(input: &FormInput, handoff: &Handoff, problem: Option<&Problem>)
     let back = handoff.callback_url.as_ref();
     let page = RegisterPage {
         input,
-        site: back.map(CallbackUrl::host),
-        back: back.map(CallbackUrl::as_str),
+        site: back.map(ReturnUrl::host),
+        back: back.map(ReturnUrl::as_str),
         handoff: &handoff.token,
         problem,
     };
@@ -151,16 +151,16 @@ pub fn register(input: &FormInput, handoff: &Handoff, problem: Option<&Problem>)
 
 /// The service as registered, and its first check.
 #[must_use]
-pub fn added(service: &Service, new: bool, back: Option<&CallbackUrl>) -> String {
+pub fn added(service: &Service, new: bool, back: Option<&ReturnUrl>) -> String {
     let first = service.first.as_ref();
     render(&AddedPage {
         new,
-        paused: service.activity == Activity::Paused,
+        paused: service.lifecycle == Lifecycle::Paused,
         name: service.name.as_str(),
         url: service.check.url.as_str(),
         first,
         failure: first.and_then(|first| first.failure).map_or("", explain),
-        back: back.map(CallbackUrl::as_str),
+        back: back.map(ReturnUrl::as_str),
     })
 }
 
@@ -173,8 +173,8 @@ pub fn manage(management: &Management, problem: Option<&Problem>) -> String {
         change: management.change,
         name: management.service_name.as_str(),
         url: &management.service_url,
-        site: back.map(CallbackUrl::host),
-        back: back.map(CallbackUrl::as_str),
+        site: back.map(ReturnUrl::host),
+        back: back.map(ReturnUrl::as_str),
         handoff: &management.handoff.token,
         problem,
     })
@@ -187,14 +187,14 @@ pub fn managed(management: &Management, next_report: NextReport) -> String {
         change: management.change,
         name: management.service_name.as_str(),
         next_report,
-        back: management.handoff.callback_url.as_ref().map(CallbackUrl::as_str),
+        back: management.handoff.callback_url.as_ref().map(ReturnUrl::as_str),
     })
 }
 
 /// What happened and what to do, where no form can help.
 #[must_use]
-pub fn notice(problem: &Problem, back: Option<&CallbackUrl>) -> String {
-    render(&NoticePage { problem, back: back.map(CallbackUrl::as_str) })
+pub fn notice(problem: &Problem, back: Option<&ReturnUrl>) -> String {
+    render(&NoticePage { problem, back: back.map(ReturnUrl::as_str) })
 }
 
 fn render(page: &impl Template) -> String {
@@ -203,16 +203,16 @@ fn render(page: &impl Template) -> String {
 }
 
 /// A failure class in a sentence for the person who typed the URL.
-fn explain(failure: Failure) -> &'static str {
+fn explain(failure: ProbeFailure) -> &'static str {
     match failure {
-        Failure::Dns => "the host name could not be resolved.",
-        Failure::Connect => "no connection could be made.",
-        Failure::Tls => "the secure connection failed; is the certificate valid?",
-        Failure::Timeout => "there was no answer in time.",
-        Failure::Status => "it answered with an unexpected status code.",
-        Failure::Body => "the answer broke off.",
-        Failure::Redirect => "it redirects too often or to somewhere we do not follow.",
-        Failure::Blocked => "it leads to an address that is not public.",
+        ProbeFailure::Dns => "the host name could not be resolved.",
+        ProbeFailure::Connect => "no connection could be made.",
+        ProbeFailure::Tls => "the secure connection failed; is the certificate valid?",
+        ProbeFailure::Timeout => "there was no answer in time.",
+        ProbeFailure::Status => "it answered with an unexpected status code.",
+        ProbeFailure::Body => "the answer broke off.",
+        ProbeFailure::Redirect => "it redirects too often or to somewhere we do not follow.",
+        ProbeFailure::Blocked => "it leads to an address that is not public.",
     }
 }
 
@@ -226,7 +226,7 @@ mod tests {
         let handoff = Handoff {
             cloud_id: domain::id::CloudId::parse("11111111-2222-4333-8444-555555555555").unwrap(),
             owner: domain::id::Owner::parse("a").unwrap(),
-            trigger_url: domain::tenant::TriggerRule {
+            trigger_url: domain::tenant::TriggerPolicy {
                 hosts: vec!["t.example".into()],
                 allow_loopback: false,
             }
@@ -234,7 +234,7 @@ mod tests {
             .unwrap(),
             callback_url: None,
             token: "a.b.c".into(),
-            binding: domain::handoff::Binding {
+            reference: domain::handoff::HandoffRef {
                 id: domain::id::HandoffId::derive("app", "1"),
                 expires_at: jiff::Timestamp::UNIX_EPOCH,
             },

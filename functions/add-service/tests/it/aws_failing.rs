@@ -6,7 +6,7 @@ use aws::store::Registrations as _;
 use aws::store::dynamo::DynamoStore;
 use domain::clock::Clock as _;
 use domain::id::ServiceId;
-use domain::service::Activity;
+use domain::service::Lifecycle;
 use domain::tenant::TenantStatus;
 use serde_json::{Value, json};
 use testing::failing::{FailingKeys, FailingStore, Fault, Faults};
@@ -41,7 +41,7 @@ fn faulty(world: &World, faults: &Faults) -> Faulty {
 }
 
 /// What a registration leaves behind: tenant, and each service with what the app was told of it.
-async fn left_behind(world: &World) -> (TenantStatus, Vec<(String, Activity, bool)>, usize) {
+async fn left_behind(world: &World) -> (TenantStatus, Vec<(String, Lifecycle, bool)>, usize) {
     let stored = world.aws.store().find(&world.app.tenant_id(), world.clock.now()).await.unwrap().unwrap();
     let registers = world.app.received("REGISTER");
     let mut services: Vec<_> = stored
@@ -49,7 +49,7 @@ async fn left_behind(world: &World) -> (TenantStatus, Vec<(String, Activity, boo
         .iter()
         .map(|service| {
             let told = registers.iter().any(|register| register.body["service"]["id"] == service.id.as_str());
-            (service.name.to_string(), service.activity, told && service.first.is_some())
+            (service.name.to_string(), service.lifecycle, told && service.first.is_some())
         })
         .collect();
     services.sort_by(|a, b| a.0.cmp(&b.0));
@@ -171,7 +171,7 @@ async fn a_change_is_finished_by_the_same_request() {
                 assert_eq!(again.status(), 200, "{what}: {}", text(&again));
                 let (_, services, _) = left_behind(&world).await;
                 let left: Vec<_> = services.iter().map(|(_, activity, _)| *activity).collect();
-                let expected = if change == "remove" { vec![] } else { vec![Activity::Paused] };
+                let expected = if change == "remove" { vec![] } else { vec![Lifecycle::Paused] };
                 assert_eq!(left, expected, "{what}");
             }
         }

@@ -9,7 +9,7 @@ use domain::id::{CloudId, HandoffId, TenantId};
 use domain::key::{
     KeyContext, KeyError, MakeKey as _, PrivateKey, Sign as _, TenantKey, UnwrapKey as _, WrappedKey,
 };
-use domain::tenant::{Tenant, TenantStatus, TriggerRule};
+use domain::tenant::{Tenant, TenantStatus, TriggerPolicy};
 use futures::future::{BoxFuture, FutureExt as _, join_all};
 use jiff::Timestamp;
 use testing::aws_server::AwsServer;
@@ -73,7 +73,7 @@ async fn no_call_of_the_store_goes_without_a_permit() {
     let cloud_id = CloudId::parse("11111111-2222-4333-8444-555555555555").unwrap();
     let tenant = TenantId::derive(&cloud_id, "trigger");
     let marked = Tenant {
-        trigger_url: TriggerRule { hosts: vec!["t.example".to_owned()], allow_loopback: false }
+        trigger_url: TriggerPolicy { hosts: vec!["t.example".to_owned()], allow_loopback: false }
             .parse("https://t.example/x1/a")
             .unwrap(),
         key: TenantKey {

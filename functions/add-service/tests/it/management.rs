@@ -1,10 +1,10 @@
 //! Removing, pausing and resuming: who may, what it does, and what a repetition does.
 
 use add_service::config::ServiceLimits;
-use aws::store::{Checks as _, Registered, Registrations as _, WriteOutcome};
+use aws::store::{Checks as _, RegisteredTenant, Registrations as _, WriteOutcome};
 use domain::clock::Clock as _;
 use domain::id::ServiceId;
-use domain::service::Activity;
+use domain::service::Lifecycle;
 use domain::status::{History, ServiceStatus, State, Status};
 use domain::tenant::TenantStatus;
 use domain::tick::{Period, Tick};
@@ -47,12 +47,12 @@ async fn ask(world: &World, change: &str, service: &ServiceId) -> Response<Body>
     send(&world.function(), &handoff).await
 }
 
-async fn stored(world: &World) -> Registered {
+async fn stored(world: &World) -> RegisteredTenant {
     world.aws.store().find(&world.app.tenant_id(), world.clock.now()).await.unwrap().unwrap()
 }
 
-async fn activities(world: &World) -> Vec<(ServiceId, Activity)> {
-    stored(world).await.services.into_iter().map(|service| (service.id, service.activity)).collect()
+async fn activities(world: &World) -> Vec<(ServiceId, Lifecycle)> {
+    stored(world).await.services.into_iter().map(|service| (service.id, service.lifecycle)).collect()
 }
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn a_removed_service_is_gone_and_its_place_is_free() {
     assert_eq!(response.status(), 200, "{}", text(&response));
     let expected = json!({ "tenantId": world.app.tenant_id(), "service": { "id": a }, "change": "remove" });
     assert_eq!(document(&response), expected);
-    assert_eq!(activities(&world).await, [(b.clone(), Activity::Active)]);
+    assert_eq!(activities(&world).await, [(b.clone(), Lifecycle::Active)]);
     assert_eq!(world.app.callbacks().len(), 2, "the app hears of it with the next report");
 
     let full = world
@@ -86,11 +86,11 @@ async fn a_service_is_paused_and_resumed_as_often_as_asked() {
     let world = World::start().await;
     let a = add(&world, "a").await;
     for (change, activity) in [
-        ("resume", Activity::Active),
-        ("pause", Activity::Paused),
-        ("pause", Activity::Paused),
-        ("resume", Activity::Active),
-        ("resume", Activity::Active),
+        ("resume", Lifecycle::Active),
+        ("pause", Lifecycle::Paused),
+        ("pause", Lifecycle::Paused),
+        ("resume", Lifecycle::Active),
+        ("resume", Lifecycle::Active),
     ] {
         assert_eq!(ask(&world, change, &a).await.status(), 200, "{change}");
         assert_eq!(activities(&world).await, [(a.clone(), activity)]);
@@ -107,13 +107,13 @@ async fn the_same_handoff_again_answers_the_same_and_changes_nothing() {
     add(&world, "a").await;
     let again = send(&function, &remove).await;
     assert_eq!((again.status(), document(&again)), (StatusCode::OK, document(&first)));
-    assert_eq!(activities(&world).await, [(a.clone(), Activity::Active)], "a reload removes nothing new");
+    assert_eq!(activities(&world).await, [(a.clone(), Lifecycle::Active)], "a reload removes nothing new");
 
     let pause = world.app.management("pause", &a, now).await;
     assert_eq!(send(&function, &pause).await.status(), 200);
     assert_eq!(ask(&world, "resume", &a).await.status(), 200);
     assert_eq!(send(&function, &pause).await.status(), 200);
-    assert_eq!(activities(&world).await, [(a, Activity::Active)]);
+    assert_eq!(activities(&world).await, [(a, Lifecycle::Active)]);
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn the_same_handoff_at_once_and_changes_beside_registrations_leave_the_rig
         add(&world, "c")
     );
     assert_eq!([first.status(), second.status(), third.status()].map(|status| status.as_u16()), [200; 3]);
-    assert_eq!(activities(&world).await, [(added, Activity::Active)]);
+    assert_eq!(activities(&world).await, [(added, Lifecycle::Active)]);
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn a_management_handoff_is_bound_to_its_service_and_change() {
     claims["jti"] = json!(jti);
     let response = send(&function, &world.app.handoff_with(claims, now).await).await;
     assert_eq!(refusal(&response), refused(401, "HANDOFF_USED"));
-    let mut expected = [(a, Activity::Paused), (b, Activity::Active)];
+    let mut expected = [(a, Lifecycle::Paused), (b, Lifecycle::Active)];
     expected.sort_by(|x, y| x.0.cmp(&y.0));
     assert_eq!(activities(&world).await, expected);
 }
@@ -177,7 +177,7 @@ async fn a_handoff_for_the_one_is_nothing_to_the_other() {
     wish["handoff"] = json!(world.app.management("remove", &a, now).await);
     let response = function.handle(json_request(&wish)).await;
     assert_eq!(refusal(&response), refused(401, "HANDOFF_INVALID"));
-    assert_eq!(activities(&world).await, [(a, Activity::Active)]);
+    assert_eq!(activities(&world).await, [(a, Lifecycle::Active)]);
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn only_who_added_a_service_changes_it() {
         let response = send(&function, &world.app.handoff_with(claims, now).await).await;
         assert_eq!(refusal(&response), refused(403, "NOT_YOUR_SERVICE"), "{change}");
     }
-    assert_eq!(activities(&world).await, [(a.clone(), Activity::Active)]);
+    assert_eq!(activities(&world).await, [(a.clone(), Lifecycle::Active)]);
     assert_eq!(ask(&world, "remove", &a).await.status(), 200);
 }
 
@@ -242,7 +242,7 @@ async fn a_forged_handoff_changes_nothing() {
     let more = json!({ "handoff": good, "accountId": "owner-2" });
     let request = changed(MANAGE_JSON, |event| event["body"] = json!(more.to_string()));
     assert_eq!(refusal(&world.function().handle(request).await), refused(400, "INVALID_INPUT"));
-    assert_eq!(activities(&world).await, [(a, Activity::Active)]);
+    assert_eq!(activities(&world).await, [(a, Lifecycle::Active)]);
 }
 
 #[tokio::test]
@@ -258,7 +258,7 @@ async fn after_its_expiry_a_management_handoff_only_repeats_its_answer() {
     assert_eq!(send(&function, &used).await.status(), 200);
     world.clock.advance(300);
     assert_eq!(refusal(&send(&function, &used).await), refused(401, "HANDOFF_EXPIRED"));
-    assert_eq!(activities(&world).await, [(b, Activity::Active)]);
+    assert_eq!(activities(&world).await, [(b, Lifecycle::Active)]);
 }
 
 #[tokio::test]
@@ -291,7 +291,7 @@ async fn what_forge_has_not_accepted_can_be_removed_and_nothing_else() {
     claims["accountId"] = json!("owner-2");
     let response = send(&world.function(), &world.app.handoff_with(claims, world.clock.now()).await).await;
     assert_eq!(refusal(&response), refused(403, "NOT_YOUR_SERVICE"));
-    assert_eq!(activities(&world).await, [(a.clone(), Activity::Pending)]);
+    assert_eq!(activities(&world).await, [(a.clone(), Lifecycle::Pending)]);
     assert_eq!(ask(&world, "remove", &a).await.status(), 200);
     assert_eq!(activities(&world).await, vec![]);
 }
@@ -352,7 +352,7 @@ async fn a_registration_that_lost_its_place_activates_nothing() {
     add(&world, "a").await;
     // What Forge accepted was the service of before, or somebody else's.
     let somebody = domain::id::Owner::parse("somebody-else").unwrap();
-    let Registered { tenant, services, .. } = stored(&world).await;
+    let RegisteredTenant { tenant, services, .. } = stored(&world).await;
     let now_there = services[0].clone();
     for lost in [service, domain::service::Service { owner: somebody, ..now_there.clone() }] {
         let outcome = world.aws.store().activate(&tenant, &lost, &[], now).await;
@@ -373,7 +373,7 @@ async fn a_paused_service_that_is_added_again_stays_paused() {
         (200, &json!("PAUSED"))
     );
     assert_eq!(world.app.received("REGISTER")[1].body["service"]["status"], "PAUSED");
-    assert_eq!(activities(&world).await, [(a, Activity::Paused)]);
+    assert_eq!(activities(&world).await, [(a, Lifecycle::Paused)]);
     let mut request = json_request(&world.wish("a").await);
     request.headers_mut().insert("accept", "text/html".parse().unwrap());
     let page = text(&world.function().handle(request).await);
@@ -509,5 +509,5 @@ async fn requests_that_no_page_makes_are_refused_before_anything_is_read() {
         });
         assert_eq!(refusal(&function.handle(request).await), refused(400, "INVALID_INPUT"), "{body}");
     }
-    assert_eq!(activities(&world).await, [(a, Activity::Active)]);
+    assert_eq!(activities(&world).await, [(a, Lifecycle::Active)]);
 }

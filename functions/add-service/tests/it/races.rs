@@ -5,13 +5,13 @@ use std::sync::Arc;
 use add_service::AddService;
 use aws::kms::{DeploymentKey, WrappingKey};
 use aws::store::dynamo::DynamoStore;
-use aws::store::{Checks as _, Registered, Registrations as _, Rotations as _, WriteOutcome};
+use aws::store::{Checks as _, RegisteredTenant, Registrations as _, Rotations as _, WriteOutcome};
 use callback::HttpCallbacks;
 use domain::clock::Clock as _;
 use domain::id::ServiceId;
 use domain::key::{KeyContext, MakeKey as _, TenantKey};
-use domain::key_endorsement::introduce;
-use domain::service::Activity;
+use domain::key_endorsement::endorse_key;
+use domain::service::Lifecycle;
 use domain::tenant::{NextKey, TenantStatus};
 use lambda_http::{Body, Response};
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ async fn change(world: &World, change: &str, service: &ServiceId) {
     assert_eq!(response.status(), 200, "{change}: {}", text(&response));
 }
 
-async fn found(world: &World) -> Registered {
+async fn found(world: &World) -> RegisteredTenant {
     world.aws.store().find(&world.app.tenant_id(), world.clock.now()).await.unwrap().unwrap()
 }
 
@@ -73,7 +73,7 @@ async fn pend(world: &World, wish: &Value) -> ServiceId {
     world.app.answer_next([Reply::Code(401, "UNAUTHORIZED")]);
     assert_eq!(send(world, wish).await.status(), 502);
     let pending =
-        found(world).await.services.into_iter().find(|service| service.activity == Activity::Pending);
+        found(world).await.services.into_iter().find(|service| service.lifecycle == Lifecycle::Pending);
     pending.unwrap().id
 }
 
@@ -194,8 +194,8 @@ async fn a_late_activation_does_not_undo_a_pause() {
     assert_eq!(response.status(), 200, "{}", text(&response));
     assert_eq!(document(&response)["service"]["status"], "PAUSED");
     let left = found(&world).await;
-    let activities: Vec<_> = left.services.iter().map(|service| service.activity).collect();
-    assert!(activities.contains(&Activity::Paused), "{activities:?}");
+    let activities: Vec<_> = left.services.iter().map(|service| service.lifecycle).collect();
+    assert!(activities.contains(&Lifecycle::Paused), "{activities:?}");
     assert_eq!(activities.len(), 2);
     assert_eq!(ending(&world).await, Vec::<String>::new());
 }
@@ -313,7 +313,7 @@ async fn a_service_that_is_paused_while_its_removal_is_decided_is_removed() {
 async fn an_activation_rests_on_the_registration_that_was_read() {
     let world = world().await;
     add(&world, &world.wish("a").await).await;
-    let Registered { tenant, services, .. } = found(&world).await;
+    let RegisteredTenant { tenant, services, .. } = found(&world).await;
     let (store, now) = (world.aws.store(), world.clock.now());
     let at = |seconds| now + jiff::SignedDuration::from_secs(seconds);
     assert_eq!(store.activate(&tenant, &services[0], &[], at(1)).await.unwrap(), WriteOutcome::Applied);
@@ -360,14 +360,17 @@ async fn a_registration_under_a_key_that_is_replaced_meanwhile_is_accepted_once(
     let context = KeyContext { cloud_id: world.app.cloud_id.clone(), tenant_id: world.app.tenant_id() };
     let (public, wrapped) = world.aws.wrapping_key().make_key(&context).await.unwrap();
     let key = TenantKey { public, wrapped, made_at: now };
-    let next = introduce(&tenant, key, &world.aws.deployment_key(), now).await.unwrap();
-    assert_eq!(store.offer(&tenant, &next).await.unwrap(), WriteOutcome::Applied);
+    let next = endorse_key(&tenant, key, &world.aws.deployment_key(), now).await.unwrap();
+    assert_eq!(store.store_next_key(&tenant, &next).await.unwrap(), WriteOutcome::Applied);
     let accepted = NextKey { is_accepted: true, ..next.clone() };
-    store.record_reception(&world.app.tenant_id(), &next, &accepted).await.unwrap();
+    store.record_next_key_response(&world.app.tenant_id(), &next, &accepted).await.unwrap();
     let other = Arc::clone(&world);
     let faults = Faults::before("activate", async move {
         let tenant = found(&other).await.tenant;
-        assert_eq!(other.aws.store().promote(&tenant, &accepted).await.unwrap(), WriteOutcome::Applied);
+        assert_eq!(
+            other.aws.store().promote_next_key(&tenant, &accepted).await.unwrap(),
+            WriteOutcome::Applied
+        );
     });
     let registers = world.app.received("REGISTER").len();
     let response = Box::pin(raced(&world, &faults).handle(json_request(&world.wish("b").await))).await;

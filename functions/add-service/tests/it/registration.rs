@@ -1,12 +1,12 @@
 //! The order of a registration and its answers.
 
 use add_service::config::ServiceLimits;
-use aws::store::{Registered, Registrations as _, Rotations as _, WriteOutcome};
+use aws::store::{RegisteredTenant, Registrations as _, Rotations as _, WriteOutcome};
 use callback::HttpCallbacks;
 use domain::clock::Clock as _;
 use domain::key::{MakeKey as _, TenantKey};
-use domain::key_endorsement::introduce;
-use domain::service::Activity;
+use domain::key_endorsement::endorse_key;
+use domain::service::Lifecycle;
 use domain::tenant::TenantStatus;
 use lambda_http::Response;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ fn code(response: &Response<lambda_http::Body>) -> (u16, String) {
     (response.status().as_u16(), code)
 }
 
-async fn stored(world: &World) -> Option<Registered> {
+async fn stored(world: &World) -> Option<RegisteredTenant> {
     world.aws.store().find(&world.app.tenant_id(), world.clock.now()).await.unwrap()
 }
 
@@ -48,7 +48,7 @@ async fn a_service_is_checked_stored_introduced_and_active() {
 
     let stored = stored(&world).await.unwrap();
     assert_eq!(stored.tenant.status, TenantStatus::Active);
-    assert_eq!(stored.services[0].activity, Activity::Active);
+    assert_eq!(stored.services[0].lifecycle, Lifecycle::Active);
     assert_eq!(register.body["jwk"]["x"], stored.tenant.key.public.jwk().x.as_str());
 }
 
@@ -146,8 +146,8 @@ async fn a_lost_answer_is_finished_by_the_same_request() {
     );
     let pending = stored(&world).await.unwrap();
     assert_eq!(
-        (pending.tenant.status, pending.services[0].activity),
-        (TenantStatus::Pending, Activity::Pending)
+        (pending.tenant.status, pending.services[0].lifecycle),
+        (TenantStatus::Pending, Lifecycle::Pending)
     );
 
     world.app.answer_always(ACCEPTED);
@@ -361,7 +361,7 @@ async fn every_answer_of_the_trigger_has_its_meaning() {
             (status, json!(code)),
             "{reply:?}"
         );
-        assert_eq!(stored(&world).await.unwrap().services[0].activity, Activity::Pending);
+        assert_eq!(stored(&world).await.unwrap().services[0].lifecycle, Lifecycle::Pending);
     }
     world.app.answer_always(ACCEPTED);
     world.app.answer_next(vec![Reply::Platform(503), Reply::Code(503, "RETRY")]);
@@ -427,7 +427,7 @@ async fn a_target_that_turns_out_to_be_forbidden_is_refused_beside_its_field() {
     let mut function = world.function();
     // The policy of the form lets loopback through, the probe's does not: what a name that resolves to a forbidden
     // address looks like.
-    let strict = domain::target_url::Policy::public(vec![], vec![]);
+    let strict = domain::target_url::TargetPolicy::public(vec![], vec![]);
     function.probe = probe::HttpProbe::new(strict, probe::Limits::default(), world.clock.clone()).unwrap();
     let response = send(&function, &world.wish("a").await).await;
     let answer = document(&response);
@@ -460,8 +460,8 @@ async fn a_registration_while_a_key_is_handed_over_names_the_present_key_and_lea
     let tenant = stored(&world).await.unwrap().tenant;
     let (public, wrapped) = world.aws.wrapping_key().make_key(&tenant.key_context()).await.unwrap();
     let key = TenantKey { public, wrapped, made_at: world.clock.now() };
-    let next = introduce(&tenant, key, &world.aws.deployment_key(), world.clock.now()).await.unwrap();
-    assert_eq!(world.aws.store().offer(&tenant, &next).await.unwrap(), WriteOutcome::Applied);
+    let next = endorse_key(&tenant, key, &world.aws.deployment_key(), world.clock.now()).await.unwrap();
+    assert_eq!(world.aws.store().store_next_key(&tenant, &next).await.unwrap(), WriteOutcome::Applied);
 
     assert_eq!(send(&function, &world.wish("b").await).await.status(), 201);
     let present = tenant.key.public.jwk().x;

@@ -9,9 +9,9 @@ use aws::system::random_nonce;
 use callback::HttpCallbacks;
 use data_encoding::BASE64;
 use domain::clock::Clock as _;
-use domain::handoff::HandoffRule;
+use domain::handoff::HandoffPolicy;
 use domain::key::Sign as _;
-use domain::target_url::Policy;
+use domain::target_url::TargetPolicy;
 use domain::tick::Period;
 use lambda_http::{Body, Request, Response};
 use probe::{HttpProbe, Limits};
@@ -54,8 +54,8 @@ impl World {
         self.function_with(self.app.handoff_rule(), limits)
     }
 
-    pub(crate) fn function_with(&self, handoffs: HandoffRule, limits: ServiceLimits) -> Deployed {
-        let policy = Policy::public(vec![], handoffs.triggers.host_suffixes()).allow_loopback();
+    pub(crate) fn function_with(&self, handoffs: HandoffPolicy, limits: ServiceLimits) -> Deployed {
+        let policy = TargetPolicy::public(vec![], handoffs.triggers.host_suffixes()).allow_loopback();
         AddService {
             probe: HttpProbe::new(policy.clone(), Limits::default(), self.clock.clone()).unwrap(),
             handoffs,

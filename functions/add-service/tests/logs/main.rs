@@ -10,10 +10,10 @@ use aws::kms::{DeploymentKey, WrappingKey};
 use aws::store::Registrations as _;
 use data_encoding::BASE64URL_NOPAD;
 use domain::clock::Clock as _;
-use domain::handoff::HandoffRule;
+use domain::handoff::HandoffPolicy;
 use domain::key::Sign as _;
-use domain::target_url::Policy;
-use domain::tenant::TriggerRule;
+use domain::target_url::TargetPolicy;
+use domain::tenant::TriggerPolicy;
 use lambda_http::Request;
 use probe::{HttpProbe, Limits};
 use serde_json::{Value, json};
@@ -152,7 +152,7 @@ async fn refusals(world: &World, log: &mut Log, first: &Value) {
     let refused = with(not_registered(403, "TARGET_NOT_ALLOWED"), &rule);
     send(log, &function, json_request(&onwards), 403, &[refused]).await;
 
-    let rule = HandoffRule { triggers: TriggerRule::default(), ..world.app.handoff_rule() };
+    let rule = HandoffPolicy { triggers: TriggerPolicy::default(), ..world.app.handoff_rule() };
     let elsewhere = world.function_with(rule, LIMITS);
     let refused = not_registered(403, "TRIGGER_NOT_ALLOWED");
     send(log, &elsewhere, json_request(first), 403, &[refused]).await;
@@ -217,7 +217,7 @@ async fn blocked_targets(world: &World, log: &mut Log) {
     let blocked = json!({ "level": "WARN", "message": "target blocked", "probe.outcome": "blocked" });
     let mut function = world.function_with(world.app.handoff_rule(), LIMITS);
     function.probe =
-        HttpProbe::new(Policy::public(vec![], vec![]), Limits::default(), world.clock.clone()).unwrap();
+        HttpProbe::new(TargetPolicy::public(vec![], vec![]), Limits::default(), world.clock.clone()).unwrap();
     let wish = world.wish("secret-path-5").await;
     let rule = json!({ "target.refusal": "address-forbidden" });
     let refused = with(not_registered(403, "TARGET_NOT_ALLOWED"), &rule);

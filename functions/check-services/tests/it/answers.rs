@@ -5,17 +5,17 @@ use aws::kms::WrappingKey;
 use aws::store::dynamo::DynamoStore;
 use aws::store::{Checks as _, StoreError, TenantRange};
 use check_services::bus::{BusError, EventBus, Publish as _};
-use check_services::event::{Range, VerdictsSuppressed};
+use check_services::event::{Shard, VerdictsSuppressed};
 use domain::id::{CloudId, TenantId};
 use domain::key::{KeyContext, KeyError, UnwrapKey as _, WrappedKey};
 use domain::tick::{Period, Tick};
 use serde_json::{Value, json};
 use testing::aws_server::AwsServer;
 
-fn ranges(count: u8) -> Vec<Range> {
+fn ranges(count: u8) -> Vec<Shard> {
     let period = Period::from_minutes(5).unwrap();
     let tick = Tick::containing("2026-11-22T10:05:00Z".parse().unwrap(), period);
-    (0..count).map(|hop| Range { tick, after: None, through: None, hop }).collect()
+    (0..count).map(|generation| Shard { tick, after: None, through: None, generation }).collect()
 }
 
 fn bus(server: &AwsServer) -> EventBus {

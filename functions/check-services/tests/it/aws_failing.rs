@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use aws::kms::WrappingKey;
 use aws::store::dynamo::DynamoStore;
-use aws::store::{Checks as _, Deliveries};
+use aws::store::{Checks as _, FailureStreak};
 use callback::HttpCallbacks;
 use check_services::bus::{BusError, Publish};
-use check_services::event::{Event, Range, StatusChanged, VerdictsSuppressed};
+use check_services::event::{Event, Shard, StatusChanged, VerdictsSuppressed};
 use check_services::key_cache::KeyCache;
-use check_services::{CheckServices, Failed, Summary};
+use check_services::{CheckServices, InvocationError, Summary};
 use domain::clock::Clock as _;
 use domain::status::Status;
 use domain::tenant::TenantStatus;
@@ -34,7 +34,7 @@ fn bus_error(_: Fault) -> BusError {
 }
 
 impl Publish for FailingBus {
-    async fn ranges(&self, ranges: &[Range]) -> Result<(), BusError> {
+    async fn ranges(&self, ranges: &[Shard]) -> Result<(), BusError> {
         self.faults.call("ranges", bus_error, self.bus.ranges(ranges)).await
     }
 
@@ -70,9 +70,9 @@ fn faulty(world: &World, faults: &Faults) -> Faulty {
     }
 }
 
-/// What is left behind: the services' statuses, what is not acknowledged, the tenant, its deliveries, and every
+/// What is left behind: the services' statuses, what is not acknowledged, the tenant, its failures, and every
 /// transition that the app has applied, each once; and whether a key is still being handed over.
-type Left = (Vec<Status>, usize, TenantStatus, Deliveries, Vec<(String, String)>, bool);
+type Left = (Vec<Status>, usize, TenantStatus, FailureStreak, Vec<(String, String)>, bool);
 
 async fn left_behind(world: &World) -> Left {
     let watched = world.watched(&world.app).await.unwrap();
@@ -81,7 +81,7 @@ async fn left_behind(world: &World) -> Left {
     // Never an app that trusts a key that the backend has not, or the reverse.
     assert_eq!(world.app.trusted_keys(world.clock.now())[0], tenant.key.public);
     let (told, is_handing_over) = (watched.state.transitions.len(), tenant.next_key.is_some());
-    (statuses, told, tenant.status, watched.deliveries, applied, is_handing_over)
+    (statuses, told, tenant.status, watched.failures, applied, is_handing_over)
 }
 
 /// As the receiver does: an update with a later tick is applied, each of its transitions once.
@@ -100,11 +100,11 @@ fn applied(app: &ForgeApp) -> Vec<(String, String)> {
 }
 
 /// What must be known of a tick that met a fault at the call of this name.
-fn is_clear(name: &str, ended: &Result<Summary, Failed>, has_two_keys: bool) -> bool {
+fn is_clear(name: &str, ended: &Result<Summary, InvocationError>, has_two_keys: bool) -> bool {
     match name {
-        "active" => matches!(ended, Err(Failed::List(_))),
-        "ranges" => matches!(ended, Err(Failed::HandOn(_))),
-        "load" | "commit" => matches!(ended, Err(Failed::Tenants(1))),
+        "active" => matches!(ended, Err(InvocationError::List(_))),
+        "ranges" => matches!(ended, Err(InvocationError::Requeue(_))),
+        "load" | "commit" => matches!(ended, Err(InvocationError::Tenants(1))),
         // The tenant's other key signs, if there is one.
         "unwrap_key" if has_two_keys => matches!(ended, Ok(Summary { accepted: 0 | 1, failed: 0, .. })),
         "unwrap_key" => matches!(ended, Ok(Summary { accepted: 0, not_accepted: 1, .. })),
@@ -184,10 +184,9 @@ async fn a_refused_update_is_told_later_whatever_call_fails() {
         world.app.answer_always(Reply::Code(401, "UNAUTHORIZED"));
         world
     };
-    let left =
-        walk(prepare, &["active", "load", "commit", "unwrap_key", "changes", "record_deliveries"]).await;
+    let left = walk(prepare, &["active", "load", "commit", "unwrap_key", "changes", "record_failures"]).await;
     assert_eq!(transitions(&left), [("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")]);
-    assert_eq!(left.3, Deliveries::default());
+    assert_eq!(left.3, FailureStreak::default());
 }
 
 #[tokio::test]
@@ -197,7 +196,7 @@ async fn an_app_that_lost_the_key_is_noted_whatever_call_fails() {
         world.app.answer_always(Reply::Code(403, "UNREGISTERED"));
         world
     };
-    let calls = ["active", "load", "commit", "unwrap_key", "changes", "mark", "record_deliveries"];
+    let calls = ["active", "load", "commit", "unwrap_key", "changes", "mark", "record_failures"];
     assert_eq!(walk(prepare, &calls).await.2, TenantStatus::Active);
 }
 
@@ -218,18 +217,18 @@ async fn a_tenant_is_given_up_and_revived_whatever_call_fails() {
     let gone = async || {
         let world = failing_service().await;
         let since = Some(world.clock.now() - SignedDuration::from_hours(25));
-        let deliveries = Deliveries { failing_since: since, gone_since: since };
+        let failures = FailureStreak { failing_since: since, gone_since: since };
         world
             .aws
             .store()
-            .record_deliveries(&world.app.tenant_id(), Deliveries::default(), deliveries)
+            .record_failures(&world.app.tenant_id(), FailureStreak::default(), failures)
             .await
             .unwrap();
         world.app.answer_always(Reply::Platform(404));
         world
     };
     let left = walk(gone, &["active", "load", "commit", "unwrap_key", "changes", "suspend"]).await;
-    assert_eq!((left.2, left.3), (TenantStatus::Active, Deliveries::default()));
+    assert_eq!((left.2, left.3), (TenantStatus::Active, FailureStreak::default()));
     assert_eq!(transitions(&left), [("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")]);
 
     let suspended = async || {
@@ -242,7 +241,7 @@ async fn a_tenant_is_given_up_and_revived_whatever_call_fails() {
     };
     let calls = ["active", "load", "commit", "unwrap_key", "acknowledge", "suspend"];
     let left = walk(suspended, &calls).await;
-    assert_eq!((left.2, left.3), (TenantStatus::Active, Deliveries::default()));
+    assert_eq!((left.2, left.3), (TenantStatus::Active, FailureStreak::default()));
     assert_eq!(transitions(&left), [("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")]);
 }
 
@@ -253,7 +252,8 @@ async fn a_key_is_handed_over_whatever_call_fails() {
         world.offer_next_key(&world.app).await;
         world
     };
-    let calls = ["active", "load", "commit", "unwrap_key", "changes", "record_reception", "acknowledge"];
+    let calls =
+        ["active", "load", "commit", "unwrap_key", "changes", "record_next_key_response", "acknowledge"];
     let left = walk(offered, &calls).await;
     assert_eq!((transitions(&left), left.5), (vec![("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")], false));
 
@@ -263,7 +263,7 @@ async fn a_key_is_handed_over_whatever_call_fails() {
         world.clock.advance(300);
         world
     };
-    let left = walk(accepted, &["active", "load", "commit", "unwrap_key", "promote"]).await;
+    let left = walk(accepted, &["active", "load", "commit", "unwrap_key", "promote_next_key"]).await;
     assert_eq!((transitions(&left), left.5), (vec![("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")], false));
 }
 
@@ -271,7 +271,7 @@ async fn a_key_is_handed_over_whatever_call_fails() {
 async fn an_app_that_refuses_its_next_key_is_told_whatever_call_fails() {
     let prepare = async || {
         let world = failing_service().await;
-        world.app.ignore_introductions();
+        world.app.ignore_endorsements();
         world.offer_next_key(&world.app).await;
         world
     };
@@ -282,7 +282,7 @@ async fn an_app_that_refuses_its_next_key_is_told_whatever_call_fails() {
         "unwrap_key",
         "changes",
         "unwrap_key",
-        "record_reception",
+        "record_next_key_response",
         "acknowledge",
     ];
     let left = walk(prepare, &calls).await;
@@ -306,10 +306,10 @@ async fn ranges_are_handed_on_or_the_invocation_fails() {
             assert!(is_clear(name, &ended, false), "{fault:?} at {name}: {ended:?}");
             // Lambda runs the same event once more; ranges that had been published all the same are there twice.
             let function = cut(&Faults::none());
-            assert_eq!(function.handle(world.scheduled(), world.deadline()).await.unwrap().handed_on, 2);
+            assert_eq!(function.handle(world.scheduled(), world.deadline()).await.unwrap().requeued, 2);
             let ranges = world.bus.ranges.lock().unwrap().clone();
             for range in ranges {
-                function.handle(Event::Range { detail: range }, world.deadline()).await.unwrap();
+                function.handle(Event::Shard { detail: range }, world.deadline()).await.unwrap();
             }
             for app in [&world.app, &other] {
                 assert_eq!(app.received("UPDATE").len(), 1, "{fault:?} at {name}");

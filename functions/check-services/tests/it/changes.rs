@@ -8,7 +8,7 @@ use check_services::CheckServices;
 use domain::check::{Check, Observation};
 use domain::clock::Clock as _;
 use domain::id::ServiceId;
-use domain::response::Answer;
+use domain::response::CallbackResponse;
 use domain::service::Change;
 use domain::tenant::TriggerUrl;
 use probe::{Attempt, Probe, TenantQuota};
@@ -211,7 +211,7 @@ async fn a_removal_in_the_middle_of_a_tick_counts_from_the_next_one_on() {
 struct Dying(Arc<Notify>);
 
 impl Deliver for Dying {
-    async fn post(&self, _: &TriggerUrl, _: &str, _: &[u8], _: Duration, _: bool) -> Answer {
+    async fn post(&self, _: &TriggerUrl, _: &str, _: &[u8], _: Duration, _: bool) -> CallbackResponse {
         self.0.notify_one();
         std::future::pending().await
     }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use aws::store::{Deliveries, Registrations as _};
+use aws::store::{FailureStreak, Registrations as _};
 use callback::{Deliver as _, HttpCallbacks};
-use check_services::{CheckServices, Failed};
-use domain::response::Answer;
+use check_services::{CheckServices, InvocationError};
+use domain::response::CallbackResponse;
 use domain::service::Thresholds;
-use domain::tenant::{TenantStatus, TriggerRule};
+use domain::tenant::{TenantStatus, TriggerPolicy};
 use futures::future::join_all;
 use jiff::SignedDuration;
 use testing::failing::{FailingStore, Fault, Faults};
@@ -35,7 +35,7 @@ async fn each_answer_of_the_table_has_its_effect() {
         let watched = world.watched(&world.app).await.unwrap();
         assert_eq!(world.app.received("UPDATE").len(), attempts, "{reply:?}");
         assert_eq!(watched.state.acked_tick.is_some(), acknowledged, "{reply:?}");
-        assert_eq!(watched.deliveries.failing_since.is_some(), failing, "{reply:?}");
+        assert_eq!(watched.failures.failing_since.is_some(), failing, "{reply:?}");
         assert_eq!(watched.tenant.status, status, "{reply:?}");
     }
 }
@@ -54,7 +54,7 @@ async fn passing_faults_are_retried_within_the_tick() {
         world.app.answer_next(vec![fault.clone()]);
         let summary = world.tick(&world.function()).await;
         assert_eq!((summary.accepted, world.app.received("UPDATE").len()), (1, 2), "{fault:?}");
-        assert_eq!(world.watched(&world.app).await.unwrap().deliveries, Deliveries::default(), "{fault:?}");
+        assert_eq!(world.watched(&world.app).await.unwrap().failures, FailureStreak::default(), "{fault:?}");
     }
 }
 
@@ -89,7 +89,7 @@ async fn an_unregistered_tenant_is_checked_on_and_heals_when_the_app_accepts() {
     assert_eq!(world.watched(&world.app).await.unwrap().tenant.status, TenantStatus::Unregistered);
     world.next_tick(&function).await;
     let watched = world.watched(&world.app).await.unwrap();
-    assert_eq!((watched.tenant.status, watched.deliveries), (TenantStatus::Active, Deliveries::default()));
+    assert_eq!((watched.tenant.status, watched.failures), (TenantStatus::Active, FailureStreak::default()));
     assert_eq!(world.target.asked(), 2);
 }
 
@@ -190,7 +190,7 @@ async fn a_forgotten_tenant_that_registers_again_begins_anew() {
     let watched = world.watched(&world.app).await.unwrap();
     assert_eq!((watched.tenant.status, watched.state.acked_tick), (TenantStatus::Active, None));
     assert_eq!(
-        watched.deliveries.failing_since,
+        watched.failures.failing_since,
         Some(domain::clock::Clock::now(&world.clock)),
         "since now, not since then"
     );
@@ -251,7 +251,7 @@ async fn a_tenant_whose_every_endpoint_hangs_delays_nobody_else() {
 async fn triggers_that_hang_delay_nobody_else_and_no_attempt_outlives_its_time() {
     let world = World::start().await;
     let callbacks = HttpCallbacks::new(world.clock.clone()).unwrap();
-    let rule = TriggerRule { hosts: vec![], allow_loopback: true };
+    let rule = TriggerPolicy { hosts: vec![], allow_loopback: true };
     let other = world.another_app().await;
     // Takes connections into its backlog and never answers one.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -273,11 +273,11 @@ async fn triggers_that_hang_delay_nobody_else_and_no_attempt_outlives_its_time()
         };
         let (hanging, healthy) = tokio::join!(hanging, healthy);
         for (answer, took) in hanging {
-            assert_eq!(answer, Answer::Silence);
+            assert_eq!(answer, CallbackResponse::Missing);
             assert!(took < Duration::from_secs(7), "{took:?} for an attempt of six seconds");
         }
         for (answer, took) in healthy {
-            let unauthorized = Answer::App(domain::response::Code::Unauthorized);
+            let unauthorized = CallbackResponse::App(domain::response::ResponseCode::Unauthorized);
             assert_eq!(answer, unauthorized, "it answers, the token is none");
             assert!(took < longest, "{took:?} behind attempts that hang");
         }
@@ -303,6 +303,6 @@ async fn a_round_reports_before_its_deadline_whatever_hangs() {
     let began = std::time::Instant::now();
     let deadline = domain::clock::Clock::now(&world.clock) + SignedDuration::from_millis(45_200);
     let ended = function.handle(world.scheduled(), deadline).await;
-    assert!(matches!(ended, Err(Failed::Tenants(1))), "{ended:?}");
+    assert!(matches!(ended, Err(InvocationError::Tenants(1))), "{ended:?}");
     assert!(began.elapsed() < Duration::from_millis(44_200), "{:?}", began.elapsed());
 }

@@ -6,7 +6,7 @@ mod aws_failing;
 mod changes;
 mod concurrency;
 mod deliveries;
-mod handover;
+mod key_rotation;
 mod ranges;
 mod records;
 mod shared_addresses;

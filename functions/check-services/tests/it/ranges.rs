@@ -1,10 +1,10 @@
 //! Fan-out, remainder and resume are one concept: ranges handed on.
 
 use check_services::bus::{BusError, Publish};
-use check_services::event::{Event, Range, StatusChanged, VerdictsSuppressed};
-use check_services::{CheckServices, Failed};
+use check_services::event::{Event, Shard, StatusChanged, VerdictsSuppressed};
+use check_services::{CheckServices, InvocationError};
 use domain::check::{Check, Observation};
-use domain::target_url::Policy;
+use domain::target_url::TargetPolicy;
 use probe::{Attempt, Probe, TenantQuota};
 
 use crate::world::{Bus, World};
@@ -15,12 +15,12 @@ async fn too_many_tenants_are_handed_on_as_ranges_that_cover_each_once() {
     let mut function = world.function();
     function.settings.tenants_per_invocation = 2;
     let summary = world.tick(&function).await;
-    assert_eq!((summary.handed_on, summary.accepted), (3, 0));
+    assert_eq!((summary.requeued, summary.accepted), (3, 0));
 
     let ranges = world.bus.ranges.lock().unwrap().clone();
     // At least once, and in any order: each tenant is still told once.
     for range in ranges.iter().rev().chain(&ranges) {
-        function.handle(Event::Range { detail: range.clone() }, world.deadline()).await.unwrap();
+        function.handle(Event::Shard { detail: range.clone() }, world.deadline()).await.unwrap();
     }
     for app in &apps {
         assert_eq!(app.received("UPDATE").len(), 1);
@@ -34,10 +34,10 @@ async fn a_lost_range_costs_its_tenants_that_tick_and_nobody_else_anything() {
     function.settings.tenants_per_invocation = 1;
     let tick = async |lost: Option<usize>| {
         world.bus.ranges.lock().unwrap().clear();
-        assert_eq!(world.next_tick(&function).await.handed_on, 2);
+        assert_eq!(world.next_tick(&function).await.requeued, 2);
         let ranges = world.bus.ranges.lock().unwrap().clone();
         for (_, range) in ranges.into_iter().enumerate().filter(|(index, _)| Some(*index) != lost) {
-            function.handle(Event::Range { detail: range }, world.deadline()).await.unwrap();
+            function.handle(Event::Shard { detail: range }, world.deadline()).await.unwrap();
         }
     };
     tick(None).await;
@@ -57,20 +57,20 @@ async fn what_there_is_no_time_for_is_handed_on_until_the_next_tick_covers_it() 
     let function = world.function();
     let soon = domain::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_secs(44);
     let summary = function.handle(world.scheduled(), soon).await.unwrap();
-    assert_eq!((summary.accepted, summary.handed_on), (0, 1));
+    assert_eq!((summary.accepted, summary.requeued), (0, 1));
     let rest = world.bus.ranges.lock().unwrap()[0].clone();
-    assert_eq!((rest.hop, rest.after.clone()), (1, None));
-    let summary = function.handle(Event::Range { detail: rest.clone() }, world.deadline()).await.unwrap();
+    assert_eq!((rest.generation, rest.after.clone()), (1, None));
+    let summary = function.handle(Event::Shard { detail: rest.clone() }, world.deadline()).await.unwrap();
     assert_eq!(summary.accepted, 1);
 
     // Too many hops, or the next tick has begun: nothing is handed on any more.
-    let tired = check_services::event::Range { hop: 5, ..rest.clone() };
-    let summary = function.handle(Event::Range { detail: tired }, soon).await.unwrap();
-    assert_eq!(summary.handed_on, 0);
+    let tired = check_services::event::Shard { generation: 5, ..rest.clone() };
+    let summary = function.handle(Event::Shard { detail: tired }, soon).await.unwrap();
+    assert_eq!(summary.requeued, 0);
     world.clock.advance(300);
     let soon = soon + jiff::SignedDuration::from_secs(300);
-    let summary = function.handle(Event::Range { detail: rest }, soon).await.unwrap();
-    assert_eq!(summary.handed_on, 0);
+    let summary = function.handle(Event::Shard { detail: rest }, soon).await.unwrap();
+    assert_eq!(summary.requeued, 0);
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn a_deadline_that_has_passed_is_none() {
     let world = World::with_one_service().await;
     let long_ago = "1970-01-01T00:10:00Z".parse().unwrap();
     let summary = world.function().handle(world.scheduled(), long_ago).await.unwrap();
-    assert_eq!((summary.accepted, summary.handed_on, summary.not_started), (1, 0, 0));
+    assert_eq!((summary.accepted, summary.requeued, summary.not_started), (1, 0, 0));
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn a_tenant_that_hangs_is_cut_off_and_the_rest_handed_on_in_time() {
     let deadline = domain::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
     let summary = function.handle(world.scheduled(), deadline).await.unwrap();
     assert!(summary.accepted > 0 && summary.not_started > 0, "{summary:?}");
-    assert_eq!((summary.accepted + summary.not_started, summary.handed_on, summary.alive), (31, 1, 0));
+    assert_eq!((summary.accepted + summary.not_started, summary.requeued, summary.alive), (31, 1, 0));
     // Not seen is no verdict: the status stays what it was.
     let told: Vec<_> = apps.iter().flat_map(|app| app.received("UPDATE")).collect();
     assert_eq!(told.len(), summary.accepted);
@@ -143,7 +143,7 @@ async fn a_tenant_that_hangs_is_cut_off_and_the_rest_handed_on_in_time() {
     // Who was not started is in the range that was handed on, and nobody else is.
     let function = world.function();
     let rest = world.bus.ranges.lock().unwrap()[0].clone();
-    let resumed = function.handle(Event::Range { detail: rest }, world.deadline()).await.unwrap();
+    let resumed = function.handle(Event::Shard { detail: rest }, world.deadline()).await.unwrap();
     assert_eq!((resumed.accepted, resumed.skipped), (summary.not_started, 0));
 }
 
@@ -151,7 +151,7 @@ async fn a_tenant_that_hangs_is_cut_off_and_the_rest_handed_on_in_time() {
 struct NoRanges(Bus);
 
 impl Publish for NoRanges {
-    async fn ranges(&self, ranges: &[Range]) -> Result<(), BusError> {
+    async fn ranges(&self, ranges: &[Shard]) -> Result<(), BusError> {
         Err(BusError::Rejected(ranges.len()))
     }
 
@@ -174,7 +174,7 @@ async fn a_rest_that_cannot_be_handed_on_fails_the_invocation_after_all_else_is_
     // Nothing listens there: an outage of our own.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let unreachable =
-        Policy::public(vec![], vec![]).allow_loopback().target(&format!("http://{nobody}/")).unwrap();
+        TargetPolicy::public(vec![], vec![]).allow_loopback().target(&format!("http://{nobody}/")).unwrap();
     settings.controls = vec![Check::get(unreachable)];
     let function = CheckServices {
         bus: NoRanges(deployed.bus),
@@ -190,7 +190,7 @@ async fn a_rest_that_cannot_be_handed_on_fails_the_invocation_after_all_else_is_
     // A fifth of a second until no tenant is started any more.
     let deadline = domain::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
     let ended = function.handle(world.scheduled(), deadline).await;
-    assert!(matches!(ended, Err(Failed::HandOn(_))), "{ended:?}");
+    assert!(matches!(ended, Err(InvocationError::Requeue(_))), "{ended:?}");
     let suppressed = world.bus.suppressed.lock().unwrap();
     assert!(matches!(&suppressed[..], [announced] if announced.services > 0), "{suppressed:?}");
 }

@@ -12,7 +12,7 @@ use check_services::{CONFIRM_AFTER, CheckServices};
 use domain::check::{Check, Observation};
 use domain::id::ServiceId;
 use domain::service::Thresholds;
-use domain::target_url::Policy;
+use domain::target_url::TargetPolicy;
 use jiff::SignedDuration;
 use probe::{Attempt, HttpProbe, Limits, Network, Probe, TenantQuota};
 use serde_json::Value;
@@ -106,8 +106,8 @@ impl Timed {
     }
 }
 
-fn policy() -> Policy {
-    Policy::public(vec![], vec![]).allow_loopback()
+fn policy() -> TargetPolicy {
+    TargetPolicy::public(vec![], vec![]).allow_loopback()
 }
 
 impl Probe for Timed {

@@ -1,7 +1,7 @@
 //! What a tick sees and tells.
 
 use check_services::event::Event;
-use check_services::{Failed, Summary};
+use check_services::{InvocationError, Summary};
 use domain::status::Status;
 use serde_json::json;
 use testing::forge_app::Reply;
@@ -138,7 +138,7 @@ async fn an_outage_of_the_store_fails_the_invocation_so_that_lambda_repeats_it()
     let mut function = world.function();
     function.store = aws::store::dynamo::DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
     let failed = function.handle(world.scheduled(), world.deadline()).await.unwrap_err();
-    assert!(matches!(failed, Failed::List(_)), "{failed:?}");
+    assert!(matches!(failed, InvocationError::List(_)), "{failed:?}");
 }
 
 #[tokio::test]

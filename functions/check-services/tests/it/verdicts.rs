@@ -8,7 +8,7 @@ use check_services::event::VerdictsSuppressed;
 use domain::check::{Check, Observation};
 use domain::service::{AliveAfter, DownAfter, Thresholds};
 use domain::status::MAX_SUPPRESSED;
-use domain::target_url::Policy;
+use domain::target_url::TargetPolicy;
 use probe::{Attempt, AttemptKind, Probe, TenantQuota};
 use serde_json::{Value, json};
 use testing::target::Target;
@@ -85,7 +85,7 @@ async fn controlled() -> (World, Vec<Target>, Deployed) {
     let mut controls = Vec::new();
     for host in 2..5 {
         let control = Target::start_at(host).await;
-        let url = Policy::public(vec![], vec![]).allow_loopback().target(&control.url("")).unwrap();
+        let url = TargetPolicy::public(vec![], vec![]).allow_loopback().target(&control.url("")).unwrap();
         function.settings.controls.push(Check { timeout_ms: 500, ..Check::get(url) });
         controls.push(control);
     }
@@ -169,7 +169,7 @@ async fn a_control_endpoint_that_hangs_counts_as_failed_and_delays_nobody_for_lo
     let (world, controls, mut function) = controlled().await;
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
-    let url = Policy::public(vec![], vec![]).allow_loopback().target(&url).unwrap();
+    let url = TargetPolicy::public(vec![], vec![]).allow_loopback().target(&url).unwrap();
     function.settings.controls[0] = Check { timeout_ms: 500, ..Check::get(url) };
     world.target.answer(500);
     world.next_tick(&function).await;

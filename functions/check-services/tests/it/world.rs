@@ -7,21 +7,21 @@ use std::time::Duration;
 use aws::kms::WrappingKey;
 use aws::metrics::Metrics;
 use aws::store::dynamo::DynamoStore;
-use aws::store::{Checks as _, Registrations as _, Rotations as _, Watched, WriteOutcome};
+use aws::store::{Checks as _, Registrations as _, Rotations as _, TenantSnapshot, WriteOutcome};
 use aws_sdk_dynamodb::types::AttributeValue;
 use callback::HttpCallbacks;
 use check_services::bus::{BusError, Publish};
-use check_services::event::{Event, Range, StatusChanged, VerdictsSuppressed};
+use check_services::event::{Event, Shard, StatusChanged, VerdictsSuppressed};
 use check_services::key_cache::KeyCache;
 use check_services::{CheckServices, Settings, Summary};
 use domain::check::Check;
 use domain::clock::Clock as _;
 use domain::id::{Owner, ServiceId};
 use domain::key::{KeyContext, MakeKey as _, PublicKey, Sign as _, TenantKey};
-use domain::key_endorsement::introduce;
+use domain::key_endorsement::endorse_key;
 use domain::service::{Service, ServiceName, Thresholds};
-use domain::target_url::Policy;
-use domain::tenant::{NextKey, Tenant, TenantStatus, TriggerRule};
+use domain::target_url::TargetPolicy;
+use domain::tenant::{NextKey, Tenant, TenantStatus, TriggerPolicy};
 use domain::tick::Period;
 use jiff::Timestamp;
 use probe::{HttpProbe, Limits};
@@ -37,14 +37,14 @@ pub(crate) type Deployed =
 /// Notes what is published. Changes of status pass a real bus in the end-to-end test; `answers` looks at the requests.
 #[derive(Clone, Default)]
 pub(crate) struct Bus {
-    pub(crate) ranges: Arc<Mutex<Vec<Range>>>,
+    pub(crate) ranges: Arc<Mutex<Vec<Shard>>>,
     pub(crate) suppressed: Arc<Mutex<Vec<VerdictsSuppressed>>>,
     pub(crate) changes: Arc<Mutex<Vec<StatusChanged>>>,
     pub(crate) deaf: Arc<Mutex<bool>>,
 }
 
 impl Publish for Bus {
-    async fn ranges(&self, ranges: &[Range]) -> Result<(), BusError> {
+    async fn ranges(&self, ranges: &[Shard]) -> Result<(), BusError> {
         self.ranges.lock().unwrap().extend_from_slice(ranges);
         Ok(())
     }
@@ -119,7 +119,7 @@ impl World {
             keys: KeyCache::new(self.aws.wrapping_key()),
             callbacks: HttpCallbacks::new(self.clock.clone()).unwrap(),
             probe: HttpProbe::new(
-                Policy::public(vec![], vec![]).allow_loopback(),
+                TargetPolicy::public(vec![], vec![]).allow_loopback(),
                 Limits::default(),
                 self.clock.clone(),
             )
@@ -129,7 +129,7 @@ impl World {
             metrics: Metrics::default(),
             settings: Settings {
                 issuer: BACKEND_URL.to_owned(),
-                triggers: TriggerRule { hosts: vec![], allow_loopback: true },
+                triggers: TriggerPolicy { hosts: vec![], allow_loopback: true },
                 period: Period::from_minutes(5).unwrap(),
                 tenants_per_invocation: 2_500,
                 spread_percent: 20,
@@ -153,7 +153,7 @@ impl World {
             Some(found) => found.tenant,
             None => self.new_tenant(app).await,
         };
-        let check = Check::get(Policy::public(vec![], vec![]).allow_loopback().target(url).unwrap());
+        let check = Check::get(TargetPolicy::public(vec![], vec![]).allow_loopback().target(url).unwrap());
         let name = ServiceName::parse(url.rsplit('/').next().unwrap()).unwrap();
         let owner = Owner::parse("owner-1").unwrap();
         let service = Service { thresholds, ..Service::pending(&tenant_id, name, check, owner, now) };
@@ -162,15 +162,15 @@ impl World {
         service.id
     }
 
-    /// Gives the app's tenant a next key as rotate-keys would, or introduces the one that it has anew.
+    /// Gives the app's tenant a next key as rotate-keys would, or endorses the one that it has anew.
     pub(crate) async fn offer_next_key(&self, app: &ForgeApp) -> NextKey {
         let tenant = self.aws.store().tenant(&app.tenant_id(), self.clock.now()).await.unwrap().unwrap();
         let key = match &tenant.next_key {
             Some(next) => next.key.clone(),
             None => self.new_key(app).await,
         };
-        let next = introduce(&tenant, key, &self.aws.deployment_key(), self.clock.now()).await.unwrap();
-        assert_eq!(self.aws.store().offer(&tenant, &next).await.unwrap(), WriteOutcome::Applied);
+        let next = endorse_key(&tenant, key, &self.aws.deployment_key(), self.clock.now()).await.unwrap();
+        assert_eq!(self.aws.store().store_next_key(&tenant, &next).await.unwrap(), WriteOutcome::Applied);
         next
     }
 
@@ -189,7 +189,7 @@ impl World {
     }
 
     async fn new_tenant(&self, app: &ForgeApp) -> Tenant {
-        let triggers = TriggerRule { hosts: vec![], allow_loopback: true };
+        let triggers = TriggerPolicy { hosts: vec![], allow_loopback: true };
         Tenant {
             cloud_id: app.cloud_id.clone(),
             trigger_url: triggers.parse(&app.trigger_url).unwrap(),
@@ -228,7 +228,7 @@ impl World {
         query.expression_attribute_values(":pk", pk).send().await.unwrap().items.unwrap()
     }
 
-    pub(crate) async fn watched(&self, app: &ForgeApp) -> Option<Watched> {
+    pub(crate) async fn watched(&self, app: &ForgeApp) -> Option<TenantSnapshot> {
         self.aws.store().load(&app.tenant_id(), self.clock.now()).await.unwrap()
     }
 }

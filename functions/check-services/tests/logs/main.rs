@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use aws::kms::WrappingKey;
 use aws::store::dynamo::DynamoStore;
-use aws::store::{Checks as _, Deliveries};
+use aws::store::{Checks as _, FailureStreak};
 use aws_sdk_dynamodb::types::AttributeValue;
 use callback::HttpCallbacks;
 use check_services::CheckServices;
-use check_services::event::{Event, Range};
+use check_services::event::{Event, Shard};
 use check_services::key_cache::KeyCache;
 use data_encoding::BASE64URL_NOPAD;
 use domain::check::{Check, Observation};
 use domain::clock::Clock as _;
-use domain::target_url::Policy;
+use domain::target_url::TargetPolicy;
 use jiff::{SignedDuration, Timestamp};
 use probe::{Attempt, HttpProbe, Limits, Probe, TenantQuota};
 use serde_json::{Value, json};
@@ -100,8 +100,8 @@ async fn tick_without(world: &World, index: usize, name: &str) {
     assert_eq!(faults.calls().get(index), Some(&name));
 }
 
-fn loopback() -> Policy {
-    Policy::public(vec![], vec![]).allow_loopback()
+fn loopback() -> TargetPolicy {
+    TargetPolicy::public(vec![], vec![]).allow_loopback()
 }
 
 async fn answers_of_the_app(log: &mut Log) {
@@ -134,7 +134,7 @@ async fn answers_of_the_app(log: &mut Log) {
 
     let mut function = function;
     function.probe =
-        HttpProbe::new(Policy::public(vec![], vec![]), Limits::default(), world.clock.clone()).unwrap();
+        HttpProbe::new(TargetPolicy::public(vec![], vec![]), Limits::default(), world.clock.clone()).unwrap();
     world.app.answer_always(ACCEPTED);
     world.next_tick(&function).await;
     log.expect("blocked", &[json!({ "message": "service is not alive", "probe.outcome": "blocked" })]);
@@ -247,8 +247,8 @@ async fn a_tick_that_another_invocation_has(log: &mut Log) {
 /// The app has been gone for longer than a day.
 async fn gone(world: &World, app: &ForgeApp) {
     let since = Some(world.clock.now() - SignedDuration::from_hours(25));
-    let deliveries = Deliveries { failing_since: since, gone_since: since };
-    world.aws.store().record_deliveries(&app.tenant_id(), Deliveries::default(), deliveries).await.unwrap();
+    let deliveries = FailureStreak { failing_since: since, gone_since: since };
+    world.aws.store().record_failures(&app.tenant_id(), FailureStreak::default(), deliveries).await.unwrap();
     app.answer_always(Reply::Platform(404));
 }
 
@@ -324,7 +324,7 @@ async fn a_key_that_follows(log: &mut Log) {
         json!({ "level": level, "message": message,
                 "tenant.id": world.app.tenant_id(), "key.id": next.key.public.kid() })
     };
-    world.app.ignore_introductions();
+    world.app.ignore_endorsements();
     world.next_tick(&function).await;
     let both_tried =
         json!({ "message": "tenant checked", "callback.answer": "ACCEPTED", "callback.attempts": 2 });
@@ -382,13 +382,13 @@ async fn out_of_time(log: &mut Log) {
     log.expect("out of time", &[rest]);
 
     let range = world.bus.ranges.lock().unwrap().last().unwrap().clone();
-    let tired = Event::Range { detail: Range { hop: 5, ..range.clone() } };
+    let tired = Event::Shard { detail: Shard { generation: 5, ..range.clone() } };
     function.handle(tired, soon).await.unwrap();
     log.expect("tired", &[line("ERROR", "handed on too often; they wait for the next tick")]);
 
     world.clock.advance(300);
     let soon = soon + SignedDuration::from_secs(300);
-    function.handle(Event::Range { detail: range }, soon).await.unwrap();
+    function.handle(Event::Shard { detail: range }, soon).await.unwrap();
     let covered = "out of time; the next tick has begun and covers them";
     log.expect("too late", &[line("WARN", covered)]);
     assert_discreet(log, &world).await;

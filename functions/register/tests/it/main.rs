@@ -6,9 +6,9 @@ mod manage;
 
 use aws::kms::DeploymentKey;
 use domain::clock::Clock as _;
-use domain::handoff::{CallbackRule, HandoffRule};
+use domain::handoff::{HandoffPolicy, ReturnUrlPolicy};
 use domain::key::{Jwks, PublicKey, Sign as _};
-use domain::tenant::TriggerRule;
+use domain::tenant::TriggerPolicy;
 use lambda_http::{Body, Request, Response};
 use register::Register;
 use serde_json::{Value, json};
@@ -29,19 +29,19 @@ fn request(event: &str, change: impl FnOnce(&mut Value)) -> Request {
 }
 
 /// The rules of a deployment that knows the app of the vectors, which signed the sample events' hand-offs.
-fn rule() -> HandoffRule {
+fn rule() -> HandoffPolicy {
     let vectors: Value = serde_json::from_str(VECTORS).unwrap();
     let key = serde_json::from_value(vectors["handoffs"]["key"].clone()).unwrap();
     let key = PublicKey::from_jwk(&key).unwrap();
-    HandoffRule {
+    HandoffPolicy {
         keys: vec![(key.kid(), key)],
         audience: "https://backend.example".into(),
-        triggers: TriggerRule::default(),
-        callbacks: CallbackRule::default(),
+        triggers: TriggerPolicy::default(),
+        callbacks: ReturnUrlPolicy::default(),
     }
 }
 
-async fn function(handoffs: HandoffRule) -> Register<DeploymentKey, FixedClock> {
+async fn function(handoffs: HandoffPolicy) -> Register<DeploymentKey, FixedClock> {
     let aws = LocalAws::start().await;
     Register { handoffs, deployment_key: aws.deployment_key(), clock: FixedClock::at("2026-11-22T10:07:00Z") }
 }

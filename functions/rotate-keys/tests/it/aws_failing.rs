@@ -15,8 +15,9 @@ async fn a_next_key_is_made_and_renewed_whatever_call_fails() {
         (world, ids)
     };
     let starting = async || World::with_old_keys(1).await;
-    Box::pin(walk(starting, &["tenants", "tenant", "make_key", "public_key", "sign", "offer"])).await;
-    Box::pin(walk(renewing, &["tenants", "tenant", "public_key", "sign", "offer"])).await;
+    Box::pin(walk(starting, &["tenants", "tenant", "make_key", "public_key", "sign", "store_next_key"]))
+        .await;
+    Box::pin(walk(renewing, &["tenants", "tenant", "public_key", "sign", "store_next_key"])).await;
 }
 
 async fn walk(prepare: impl AsyncFn() -> (World, Vec<domain::id::TenantId>), expected_calls: &[&str]) {
@@ -44,7 +45,7 @@ async fn walk(prepare: impl AsyncFn() -> (World, Vec<domain::id::TenantId>), exp
             let faults = Faults::at(index, fault);
             assert!(run(&world, &faults).await.is_err(), "{what}");
             assert_eq!(faults.calls().len(), index + 1, "nothing is tried after {what}");
-            let is_stored = *name == "offer" && fault == Fault::LostAnswer;
+            let is_stored = *name == "store_next_key" && fault == Fault::LostAnswer;
             assert_eq!(world.tenant(&ids[0]).await != before, is_stored, "{what}");
 
             // Lambda runs the same event once more.
@@ -53,7 +54,7 @@ async fn walk(prepare: impl AsyncFn() -> (World, Vec<domain::id::TenantId>), exp
             assert_eq!(done, if is_stored { (0, 1) } else { (1, 0) }, "{what}: {again:?}");
             let tenant = world.tenant(&ids[0]).await;
             let next = tenant.next_key.clone().unwrap();
-            // Whatever came first: the key beside the introduction is the one that it names.
+            // Whatever came first: the key beside the endorsement is the one that it names.
             let wrapping_key = world.aws.wrapping_key();
             let private = wrapping_key.unwrap_key(&next.key.wrapped, &tenant.key_context()).await.unwrap();
             assert_eq!(private.public_key().unwrap(), next.key.public, "{what}");

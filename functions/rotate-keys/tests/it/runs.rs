@@ -4,7 +4,7 @@ use aws::store::{Checks as _, Registrations as _, Rotations as _, WriteOutcome};
 use domain::clock::Clock as _;
 use domain::jws;
 use domain::key::{Sign as _, UnwrapKey as _};
-use domain::key_endorsement::INTRODUCTION_TYPE;
+use domain::key_endorsement::ENDORSEMENT_TYPE;
 use domain::tenant::NextKey;
 use jiff::SignedDuration;
 use rotate_keys::Summary;
@@ -28,14 +28,14 @@ async fn a_key_that_is_too_old_gets_a_successor_that_the_deployment_key_introduc
     let next = tenant.next_key.clone().unwrap();
     let signer = world.aws.deployment_key().public_key().await.unwrap();
     let claims: Value =
-        jws::verify(next.introduction.as_str(), INTRODUCTION_TYPE, &[(signer.kid(), signer)]).unwrap();
+        jws::verify(next.endorsement.as_str(), ENDORSEMENT_TYPE, &[(signer.kid(), signer)]).unwrap();
     let now = world.clock.now().as_second();
     let expected = json!({
         "sub": ids[0], "aud": tenant.cloud_id, "currentKid": tenant.kid(), "jwk": next.key.public.jwk(),
         "iat": now, "exp": now + 14 * 86_400,
     });
     assert_eq!(claims, expected);
-    assert_eq!(next.introduced_until.as_second(), now + 14 * 86_400);
+    assert_eq!(next.endorsed_until.as_second(), now + 14 * 86_400);
     assert_eq!((next.is_accepted, next.refused_at, next.key.made_at.as_second()), (false, None, now));
 
     // At rest the private half is what KMS wrapped under the tenant's own context, as for the first key.
@@ -96,7 +96,7 @@ async fn an_introduction_with_a_week_left_is_made_anew_for_the_same_key() {
     let tenant = world.tenant(&ids[0]).await;
     let first = tenant.next_key.unwrap();
     let refused = NextKey { refused_at: Some(world.clock.now()), ..first.clone() };
-    world.aws.store().record_reception(&ids[0], &first, &refused).await.unwrap();
+    world.aws.store().record_next_key_response(&ids[0], &first, &refused).await.unwrap();
 
     world.clock.advance(7 * 86_400);
     assert_eq!(world.run(&function).await.under_way, 1);
@@ -104,8 +104,8 @@ async fn an_introduction_with_a_week_left_is_made_anew_for_the_same_key() {
     assert_eq!(world.run(&function).await.renewed, 1);
     let second = world.tenant(&ids[0]).await.next_key.unwrap();
     assert_eq!((&second.key, second.refused_at), (&first.key, None));
-    assert_eq!(second.introduced_until.as_second(), world.clock.now().as_second() + 14 * 86_400);
-    assert_ne!(second.introduction, first.introduction);
+    assert_eq!(second.endorsed_until.as_second(), world.clock.now().as_second() + 14 * 86_400);
+    assert_ne!(second.endorsement, first.endorsement);
 }
 
 #[tokio::test]
@@ -135,14 +135,14 @@ async fn an_operator_replaces_every_key_made_before_a_time_and_may_ask_again() {
     // What an app has refused is offered again because somebody asks; nothing else is touched.
     let next = world.tenant(&one).await.next_key.unwrap();
     let refused = NextKey { refused_at: Some(world.clock.now()), ..next.clone() };
-    world.aws.store().record_reception(&one, &next, &refused).await.unwrap();
+    world.aws.store().record_next_key_response(&one, &next, &refused).await.unwrap();
     let again = ask(asked(&since, None)).await;
     assert_eq!(again, Summary { tenants: 2, renewed: 1, under_way: 1, ..Summary::default() });
 
     for id in [&one, &two] {
         let tenant = world.tenant(id).await;
         let next = tenant.next_key.clone().unwrap();
-        assert_eq!(world.aws.store().promote(&tenant, &next).await.unwrap(), WriteOutcome::Applied);
+        assert_eq!(world.aws.store().promote_next_key(&tenant, &next).await.unwrap(), WriteOutcome::Applied);
     }
     assert_eq!(ask(asked(&since, None)).await, Summary { tenants: 2, ..Summary::default() });
     // A time that is yet to come would be another replacement with every repetition.
@@ -180,15 +180,15 @@ async fn a_registration_that_begins_the_tenant_anew_wins() {
         delete.set_key(Some(item)).send().await.unwrap();
     }
     let store = world.aws.store();
-    assert_eq!(store.offer(&read, &offered).await.unwrap(), WriteOutcome::Conflict);
+    assert_eq!(store.store_next_key(&read, &offered).await.unwrap(), WriteOutcome::Conflict);
     assert_eq!(store.tenant(&ids[0], world.clock.now()).await.unwrap(), None);
     assert_eq!(world.register(&read.cloud_id).await, ids[0]);
     let anew = world.tenant(&ids[0]).await;
     assert_eq!(anew.next_key, None);
 
-    assert_eq!(store.offer(&read, &offered).await.unwrap(), WriteOutcome::Conflict);
-    store.record_reception(&ids[0], &offered, &offered).await.unwrap();
-    assert_eq!(store.promote(&read, &offered).await.unwrap(), WriteOutcome::Conflict);
+    assert_eq!(store.store_next_key(&read, &offered).await.unwrap(), WriteOutcome::Conflict);
+    store.record_next_key_response(&ids[0], &offered, &offered).await.unwrap();
+    assert_eq!(store.promote_next_key(&read, &offered).await.unwrap(), WriteOutcome::Conflict);
     assert_eq!(world.tenant(&ids[0]).await, anew);
 }
 
@@ -204,11 +204,11 @@ async fn of_a_registration_and_a_promotion_at_once_one_gives_way() {
     world.clock.advance(60);
     let outcome = store.activate(&read, &found.services[0], &[], world.clock.now()).await.unwrap();
     assert_eq!(outcome, WriteOutcome::Applied);
-    assert_eq!(store.promote(&read, &next).await.unwrap(), WriteOutcome::Conflict);
+    assert_eq!(store.promote_next_key(&read, &next).await.unwrap(), WriteOutcome::Conflict);
 
     // And the other way round: what the app was told is not the tenant's key any more.
     let read = world.tenant(&ids[0]).await;
-    assert_eq!(store.promote(&read, &next).await.unwrap(), WriteOutcome::Applied);
+    assert_eq!(store.promote_next_key(&read, &next).await.unwrap(), WriteOutcome::Applied);
     let outcome = store.activate(&read, &found.services[0], &[], world.clock.now()).await;
     assert_eq!(outcome.unwrap(), WriteOutcome::Conflict);
     let promoted = world.tenant(&ids[0]).await;
@@ -224,5 +224,5 @@ async fn a_record_that_cannot_be_read_keeps_nobody_else_from_a_new_key() {
     let spoil = spoil.update_expression("SET publicKey = :k").expression_attribute_values(":k", text("x"));
     spoil.send().await.unwrap();
     let summary = world.run(&world.function()).await;
-    assert_eq!(summary, Summary { tenants: 2, started: 1, poisoned: 1, ..Summary::default() });
+    assert_eq!(summary, Summary { tenants: 2, started: 1, corrupt: 1, ..Summary::default() });
 }

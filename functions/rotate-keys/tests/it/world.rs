@@ -9,8 +9,8 @@ use domain::clock::Clock as _;
 use domain::id::{CloudId, Owner, TenantId};
 use domain::key::{KeyContext, MakeKey as _, TenantKey};
 use domain::service::{Service, ServiceName};
-use domain::target_url::Policy;
-use domain::tenant::{Tenant, TenantStatus, TriggerRule};
+use domain::target_url::TargetPolicy;
+use domain::tenant::{Tenant, TenantStatus, TriggerPolicy};
 use jiff::{SignedDuration, Timestamp};
 use rotate_keys::event::Event;
 use rotate_keys::{RotateKeys, Summary};
@@ -61,7 +61,7 @@ impl World {
 
     /// Registers a tenant of this site as if for the first time, with a key of its own.
     pub(crate) async fn register(&self, cloud_id: &CloudId) -> TenantId {
-        let triggers = TriggerRule { hosts: vec![], allow_loopback: true };
+        let triggers = TriggerPolicy { hosts: vec![], allow_loopback: true };
         let trigger_url = triggers.parse("http://127.0.0.1:1/x1/secret-trigger").unwrap();
         let id = TenantId::derive(cloud_id, trigger_url.as_str());
         let context = KeyContext { cloud_id: cloud_id.clone(), tenant_id: id.clone() };
@@ -76,7 +76,7 @@ impl World {
             created_at: now,
             registered_at: None,
         };
-        let url = Policy::public(vec![], vec![]).target("https://shop.example/").unwrap();
+        let url = TargetPolicy::public(vec![], vec![]).target("https://shop.example/").unwrap();
         let (name, owner) = (ServiceName::parse("Shop").unwrap(), Owner::parse("owner-1").unwrap());
         let service = Service::pending(&id, name, Check::get(url), owner, now);
         stored::register(&self.aws.store(), &tenant, &service, now).await;

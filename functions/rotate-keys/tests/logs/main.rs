@@ -25,7 +25,7 @@ async fn every_path_is_logged_and_no_secret_is() {
             json!({ "level": "INFO", "message": "next tenant key introduced", "tenant.id": ids[0],
                     "key.id": next.key.public.kid() }),
             json!({ "level": "INFO", "message": "keys rotated", "tenants": 1, "tenants.left": 0,
-                    "tenants.poisoned": 0, "keys.started": 1, "keys.renewed": 0, "keys.under_way": 0 }),
+                    "tenants.corrupt": 0, "keys.started": 1, "keys.renewed": 0, "keys.under_way": 0 }),
         ],
     );
 

@@ -22,17 +22,17 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    ATTEMPTS_PER_HANDOFF, Checks, Deliveries, HandoffUse, PENDING_FOR, PendingRegistration, Registered,
-    Registrations, ServiceChange, StoreError, TenantRange, Watched, WriteOutcome,
+    ATTEMPTS_PER_HANDOFF, Checks, FailureStreak, HandoffUse, PENDING_FOR, PendingRegistration,
+    RegisteredTenant, Registrations, ServiceChange, StoreError, TenantRange, TenantSnapshot, WriteOutcome,
 };
 use crate::client::BoundedClient;
 use domain::check::{Check, Observation};
-use domain::handoff::{Binding, RESUME_FOR};
+use domain::handoff::{HandoffRef, RESUME_FOR};
 use domain::id::{CloudId, HandoffId, Owner, ServiceId, TenantId};
 use domain::key::{PublicKey, TenantKey, WrappedKey};
-use domain::service::{Activity, Change, Service, ServiceName, Thresholds};
+use domain::service::{Change, Lifecycle, Service, ServiceName, Thresholds};
 use domain::status::{History, ServiceStatus, State, Status, Transition};
-use domain::tenant::{Introduction, NextKey, Tenant, TenantStatus, TriggerUrl};
+use domain::tenant::{KeyEndorsement, NextKey, Tenant, TenantStatus, TriggerUrl};
 use domain::tick::Tick;
 
 mod rotations;
@@ -77,8 +77,10 @@ struct NextKeyRecord {
     public_key: String,
     wrapped_key: String,
     made_at: Timestamp,
-    introduction: String,
-    introduced_until: Timestamp,
+    #[serde(rename = "introduction")]
+    endorsement: String,
+    #[serde(rename = "introducedUntil")]
+    endorsed_until: Timestamp,
     accepted: bool,
     refused_at: Option<Timestamp>,
 }
@@ -92,7 +94,8 @@ struct ServiceRecord {
     #[serde(skip_serializing_if = "needs_no_history", default = "each_check")]
     thresholds: Thresholds,
     owner: Owner,
-    activity: Activity,
+    #[serde(rename = "activity")]
+    lifecycle: Lifecycle,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     first: Option<Json<Observation>>,
     created_at: Timestamp,
@@ -342,7 +345,7 @@ impl DynamoStore {
             .value(":key", text(encode(tenant.key.public.as_bytes())))
             .value(":was", value(&tenant.status)?);
         let key = Self::key(tenant_pk(&id), "TENANT");
-        if registration.service.activity != Activity::Pending {
+        if registration.service.lifecycle != Lifecycle::Pending {
             return self.condition_check(key, as_read);
         }
         as_read = as_read.value(":next", next_revision(found_revision));
@@ -366,7 +369,7 @@ impl DynamoStore {
             None => Condition::absent(now),
         };
         let key = Self::key(tenant_pk(&registration.tenant.id()), &service_sk(&service.id));
-        if service.activity != Activity::Pending {
+        if service.lifecycle != Lifecycle::Pending {
             return self.condition_check(key, as_read);
         }
         let record = ServiceRecord {
@@ -374,7 +377,7 @@ impl DynamoStore {
             check: Json(service.check.clone()),
             thresholds: service.thresholds,
             owner: service.owner.clone(),
-            activity: service.activity,
+            lifecycle: service.lifecycle,
             first: service.first.clone().map(Json),
             created_at: service.created_at,
             resumed_at: service.resumed_at,
@@ -387,7 +390,7 @@ impl DynamoStore {
 
     /// What a hand-off is used for. A registration may be carried out again under the same hand-off, until Forge has accepted
     /// it; a change may not.
-    fn use_of(&self, binding: &Binding, used: &HandoffUse) -> Result<TransactWriteItem, StoreError> {
+    fn use_of(&self, reference: &HandoffRef, used: &HandoffUse) -> Result<TransactWriteItem, StoreError> {
         let again = if used.change.is_some() {
             ""
         } else {
@@ -396,7 +399,7 @@ impl DynamoStore {
         let mut condition = Condition::new(format!("attribute_not_exists(serviceId){again}"))
             .value(":tenant", text(used.tenant_id.clone()))
             .value(":service", text(used.service_id.clone()))
-            .value(":expires", handoff_end(binding))
+            .value(":expires", handoff_end(reference))
             .name("#c", "change");
         let mut assignments =
             "SET tenantId = :tenant, serviceId = :service, expires_at = :expires".to_owned();
@@ -404,7 +407,7 @@ impl DynamoStore {
             assignments.push_str(", #c = :change");
             condition = condition.value(":change", value(&change)?);
         }
-        self.update_in(Self::key(handoff_pk(&binding.id), "HANDOFF"), &assignments, condition)
+        self.update_in(Self::key(handoff_pk(&reference.id), "HANDOFF"), &assignments, condition)
     }
 
     fn put(&self, item: Item, condition: Condition) -> Result<TransactWriteItem, StoreError> {
@@ -506,17 +509,17 @@ impl Condition {
             .name("#o", "owner")
             .value(":owner", value(&service.owner)?)
             .value(":created", value(&service.created_at)?)
-            .value(":was", value(&service.activity)?))
+            .value(":was", value(&service.lifecycle)?))
     }
 }
 
 impl Registrations for DynamoStore {
-    async fn find(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<Registered>, StoreError> {
+    async fn find(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<RegisteredTenant>, StoreError> {
         let mut partition = self.partition(tenant, true, now).await?;
         let Some((tenant, revision)) = partition.take_tenant()? else { return Ok(None) };
         let (state, _) = partition.take_state()?;
         let (services, unreadable) = partition.into_services();
-        Ok(Some(Registered { tenant, revision, services, unreadable, state }))
+        Ok(Some(RegisteredTenant { tenant, revision, services, unreadable, state }))
     }
 
     async fn handoff_use(
@@ -531,7 +534,7 @@ impl Registrations for DynamoStore {
         Ok(ids.map(|(tenant_id, service_id)| HandoffUse { tenant_id, service_id, change }))
     }
 
-    async fn count_attempt(&self, handoff: &Binding) -> Result<WriteOutcome, StoreError> {
+    async fn count_attempt(&self, handoff: &HandoffRef) -> Result<WriteOutcome, StoreError> {
         let update = UpdateItemInput::builder()
             .set_key(Some(Self::key(handoff_pk(&handoff.id), "HANDOFF")))
             .update_expression("SET attempts = if_not_exists(attempts, :none) + :one, expires_at = :expires")
@@ -559,7 +562,7 @@ impl Registrations for DynamoStore {
         let writes = vec![
             self.pending_tenant(registration, now)?,
             self.pending_service(registration, now)?,
-            self.use_of(registration.binding, &used)?,
+            self.use_of(registration.reference, &used)?,
         ];
         self.transact_as_read(writes).await
     }
@@ -586,9 +589,9 @@ impl Registrations for DynamoStore {
         // A pause since it was read stays one; what was removed stays away; another registration of the URL is another one.
         let mut as_read = Condition::service_as_read(service)?;
         let mut set = Vec::new();
-        if service.activity == Activity::Pending {
+        if service.lifecycle == Lifecycle::Pending {
             set.push("activity = :active");
-            as_read = as_read.value(":active", value(&Activity::Active)?);
+            as_read = as_read.value(":active", value(&Lifecycle::Active)?);
         }
         if let Some(first) = &service.first {
             // FIRST is a reserved word; a first result is never replaced by a later one.
@@ -607,7 +610,7 @@ impl Registrations for DynamoStore {
         for other in others {
             // What was removed and registered again meanwhile is pending, and keeps its end.
             let accepted = Condition::new("attribute_exists(pk) AND activity <> :pending")
-                .value(":pending", value(&Activity::Pending)?);
+                .value(":pending", value(&Lifecycle::Pending)?);
             writes.push(self.update_in(key(&service_sk(other)), "REMOVE expires_at", accepted)?);
         }
         self.transact_as_read(writes).await
@@ -615,7 +618,7 @@ impl Registrations for DynamoStore {
 
     async fn apply_change(
         &self,
-        ServiceChange { tenant_id, service_id, change, found, found_revision, binding }: &ServiceChange<'_>,
+        ServiceChange { tenant_id, service_id, change, found, found_revision, reference }: &ServiceChange<'_>,
         now: Timestamp,
     ) -> Result<WriteOutcome, StoreError> {
         let used = HandoffUse {
@@ -623,7 +626,7 @@ impl Registrations for DynamoStore {
             service_id: (*service_id).clone(),
             change: Some(*change),
         };
-        let mut writes = vec![self.use_of(binding, &used)?];
+        let mut writes = vec![self.use_of(reference, &used)?];
         let key = Self::key(tenant_pk(tenant_id), &service_sk(service_id));
         let Some(found) = found else {
             writes.push(self.condition_check(key, Condition::absent(now))?);
@@ -640,8 +643,8 @@ impl Registrations for DynamoStore {
                 writes.push(self.update_in(tenant, "SET revision = :next", same_revision)?);
                 return self.transact_as_read(writes).await;
             }
-            Change::Pause => (Activity::Paused, "SET activity = :activity"),
-            Change::Resume => (Activity::Active, "SET activity = :activity, resumedAt = :now"),
+            Change::Pause => (Lifecycle::Paused, "SET activity = :activity"),
+            Change::Resume => (Lifecycle::Active, "SET activity = :activity, resumedAt = :now"),
         };
         let mut as_read = as_read.value(":activity", value(&activity)?);
         if *change == Change::Resume {
@@ -707,12 +710,12 @@ impl Checks for DynamoStore {
         self.listed(range).await
     }
 
-    async fn load(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<Watched>, StoreError> {
+    async fn load(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<TenantSnapshot>, StoreError> {
         let mut partition = self.partition(tenant, false, now).await?;
         let Some((tenant, _)) = partition.take_tenant()? else { return Ok(None) };
-        let (state, deliveries) = partition.take_state()?;
+        let (state, failures) = partition.take_state()?;
         let (mut services, unreadable) = partition.into_services();
-        services.retain(|service| service.activity != Activity::Pending);
+        services.retain(|service| service.lifecycle != Lifecycle::Pending);
         // An app whose last service was removed gets an empty report, until it has acknowledged one.
         let acknowledged = state.last_tick.filter(|last| state.acked_tick == Some(*last));
         let knows = acknowledged.is_some_and(|tick| !tenant.is_registered_since(tick));
@@ -722,7 +725,7 @@ impl Checks for DynamoStore {
         if is_empty && knows && !offers_key {
             return Ok(None);
         }
-        Ok(Some(Watched { tenant, services, unreadable, state, deliveries }))
+        Ok(Some(TenantSnapshot { tenant, services, unreadable, state, failures }))
     }
 
     async fn commit(
@@ -766,18 +769,18 @@ impl Checks for DynamoStore {
         self.update_state(tenant, expression, forward, values).await
     }
 
-    async fn record_deliveries(
+    async fn record_failures(
         &self,
         tenant: &TenantId,
-        found: Deliveries,
-        deliveries: Deliveries,
+        found: FailureStreak,
+        failures: FailureStreak,
     ) -> Result<(), StoreError> {
         let mut values = Item::new();
         let (mut set, mut remove) = (Vec::new(), Vec::new());
         let mut condition = String::new();
         for (name, found, time) in [
-            ("failingSince", found.failing_since, deliveries.failing_since),
-            ("goneSince", found.gone_since, deliveries.gone_since),
+            ("failingSince", found.failing_since, failures.failing_since),
+            ("goneSince", found.gone_since, failures.gone_since),
         ] {
             condition = condition + " AND " + &is_as_read(name, &value(&found)?, &mut values);
             if let Some(time) = time {
@@ -822,7 +825,7 @@ impl Checks for DynamoStore {
             } else {
                 // One that was removed and added again meanwhile has an end of its own.
                 Condition::new("attribute_exists(pk) AND activity <> :pending")
-                    .value(":pending", value(&Activity::Pending)?)
+                    .value(":pending", value(&Lifecycle::Pending)?)
             };
             if let Some(time) = expires_at {
                 as_read = as_read.value(":expires", number(time.as_second()));
@@ -843,7 +846,7 @@ impl Checks for DynamoStore {
         Ok(self.transact(writes).await?.map_or(WriteOutcome::Conflict, |()| WriteOutcome::Applied))
     }
 
-    async fn record_reception(
+    async fn record_next_key_response(
         &self,
         tenant: &TenantId,
         found: &NextKey,
@@ -858,7 +861,7 @@ impl Checks for DynamoStore {
         self.update_tenant(tenant, expression, &condition, values).await.map(drop)
     }
 
-    async fn promote(&self, tenant: &Tenant, next: &NextKey) -> Result<WriteOutcome, StoreError> {
+    async fn promote_next_key(&self, tenant: &Tenant, next: &NextKey) -> Result<WriteOutcome, StoreError> {
         let mut values = HashMap::from([
             (":present".to_owned(), text(encode(tenant.key.public.as_bytes()))),
             (":next".to_owned(), text(encode(next.key.public.as_bytes()))),
@@ -885,7 +888,7 @@ fn next_key_as_read(
         (":wasNext".to_owned(), text(encode(found.key.public.as_bytes()))),
         (":wasAccepted".to_owned(), value(&found.is_accepted)?),
         (":wasRefused".to_owned(), value(&found.refused_at)?),
-        (":wasUntil".to_owned(), value(&found.introduced_until)?),
+        (":wasUntil".to_owned(), value(&found.endorsed_until)?),
     ]);
     Ok("nextKey.publicKey = :wasNext AND nextKey.accepted = :wasAccepted AND \
         nextKey.refusedAt = :wasRefused AND nextKey.introducedUntil = :wasUntil"
@@ -916,7 +919,7 @@ impl Partition {
         if tenant.id() == self.tenant {
             Ok(Some((tenant, record.revision)))
         } else {
-            Err(StoreError::Poisoned("the tenant's id does not follow from its site and trigger".into()))
+            Err(StoreError::Corrupt("the tenant's id does not follow from its site and trigger".into()))
         }
     }
 
@@ -938,7 +941,7 @@ impl Partition {
         (services, unreadable)
     }
 
-    fn take_state(&mut self) -> Result<(State, Deliveries), StoreError> {
+    fn take_state(&mut self) -> Result<(State, FailureStreak), StoreError> {
         let Some(item) = self.items.remove("STATE") else { return Ok(Default::default()) };
         let record: StateRecord = from_item(item)?;
         let mut services = BTreeMap::new();
@@ -952,7 +955,7 @@ impl Partition {
             transitions: record.transitions,
             transitions_dropped: record.transitions_dropped,
         };
-        Ok((state, Deliveries { failing_since: record.failing_since, gone_since: record.gone_since }))
+        Ok((state, FailureStreak { failing_since: record.failing_since, gone_since: record.gone_since }))
     }
 }
 
@@ -962,8 +965,8 @@ impl From<&NextKey> for NextKeyRecord {
             public_key: encode(next.key.public.as_bytes()),
             wrapped_key: encode(next.key.wrapped.as_bytes()),
             made_at: next.key.made_at,
-            introduction: next.introduction.as_str().to_owned(),
-            introduced_until: next.introduced_until,
+            endorsement: next.endorsement.as_str().to_owned(),
+            endorsed_until: next.endorsed_until,
             accepted: next.is_accepted,
             refused_at: next.refused_at,
         }
@@ -975,8 +978,8 @@ impl TryFrom<NextKeyRecord> for NextKey {
     fn try_from(record: NextKeyRecord) -> Result<Self, StoreError> {
         Ok(Self {
             key: tenant_key(&record.public_key, &record.wrapped_key, record.made_at)?,
-            introduction: Introduction::new(record.introduction),
-            introduced_until: record.introduced_until,
+            endorsement: KeyEndorsement::new(record.endorsement),
+            endorsed_until: record.endorsed_until,
             is_accepted: record.accepted,
             refused_at: record.refused_at,
         })
@@ -984,10 +987,10 @@ impl TryFrom<NextKeyRecord> for NextKey {
 }
 
 fn tenant_key(public: &str, wrapped: &str, made_at: Timestamp) -> Result<TenantKey, StoreError> {
-    let decode = |text: &str| BASE64URL_NOPAD.decode(text.as_bytes()).map_err(poisoned);
+    let decode = |text: &str| BASE64URL_NOPAD.decode(text.as_bytes()).map_err(corrupt_record);
     let public: [u8; 32] =
-        decode(public)?.try_into().map_err(|_| StoreError::Poisoned("public key".into()))?;
-    let public = PublicKey::from_bytes(&public).map_err(poisoned)?;
+        decode(public)?.try_into().map_err(|_| StoreError::Corrupt("public key".into()))?;
+    let public = PublicKey::from_bytes(&public).map_err(corrupt_record)?;
     Ok(TenantKey { public, wrapped: WrappedKey::new(decode(wrapped)?), made_at })
 }
 
@@ -1000,7 +1003,7 @@ fn service(tenant: &TenantId, id: &str, item: Item) -> Result<Service, StoreErro
         check: record.check.0,
         thresholds: record.thresholds,
         owner: record.owner,
-        activity: record.activity,
+        lifecycle: record.lifecycle,
         first: record.first.map(|first| first.0),
         created_at: record.created_at,
         resumed_at: record.resumed_at,
@@ -1008,7 +1011,7 @@ fn service(tenant: &TenantId, id: &str, item: Item) -> Result<Service, StoreErro
     if service.id.as_str() == id {
         Ok(service)
     } else {
-        Err(StoreError::Poisoned("a service's id does not follow from its URL".into()))
+        Err(StoreError::Corrupt("a service's id does not follow from its URL".into()))
     }
 }
 
@@ -1040,9 +1043,9 @@ impl TryFrom<StateEntry> for ServiceStatus {
             'D' => Status::Down,
             'P' => Status::Paused,
             'U' => Status::Unknown,
-            other => return Err(StoreError::Poisoned(format!("status {other:?}"))),
+            other => return Err(StoreError::Corrupt(format!("status {other:?}"))),
         };
-        let time = |seconds| Timestamp::from_second(seconds).map_err(poisoned);
+        let time = |seconds| Timestamp::from_second(seconds).map_err(corrupt_record);
         Ok(Self {
             status,
             since: time(entry.t)?,
@@ -1077,7 +1080,7 @@ fn handoff_pk(handoff: &HandoffId) -> String {
 }
 
 /// After it a hand-off is refused, whatever it was used for.
-fn handoff_end(handoff: &Binding) -> AttributeValue {
+fn handoff_end(handoff: &HandoffRef) -> AttributeValue {
     number((handoff.expires_at + RESUME_FOR).as_second())
 }
 
@@ -1094,15 +1097,15 @@ fn number(value: i64) -> AttributeValue {
 }
 
 fn value(value: &impl Serialize) -> Result<AttributeValue, StoreError> {
-    serde_dynamo::to_attribute_value(value).map_err(poisoned)
+    serde_dynamo::to_attribute_value(value).map_err(corrupt_record)
 }
 
 fn to_item(record: &impl Serialize) -> Result<Item, StoreError> {
-    serde_dynamo::to_item(record).map_err(poisoned)
+    serde_dynamo::to_item(record).map_err(corrupt_record)
 }
 
 fn from_item<T: DeserializeOwned>(item: Item) -> Result<T, StoreError> {
-    serde_dynamo::from_item(item).map_err(poisoned)
+    serde_dynamo::from_item(item).map_err(corrupt_record)
 }
 
 fn has_expired(item: &Item, now: Timestamp) -> bool {
@@ -1112,8 +1115,8 @@ fn has_expired(item: &Item, now: Timestamp) -> bool {
         .is_some_and(|expires_at| expires_at <= now.as_second())
 }
 
-fn poisoned(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Poisoned(error.to_string())
+fn corrupt_record(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Corrupt(error.to_string())
 }
 
 fn refused(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {

@@ -5,11 +5,11 @@ mod month;
 
 use std::collections::BTreeMap;
 
-use domain::check::{Check, Failure, Observation};
+use domain::check::{Check, Observation, ProbeFailure};
 use domain::id::{Owner, ServiceId, TenantId};
-use domain::service::{Activity, AliveAfter, DownAfter, Service, ServiceName, Thresholds};
+use domain::service::{AliveAfter, DownAfter, Lifecycle, Service, ServiceName, Thresholds};
 use domain::status::{Finding, State, TenantServices};
-use domain::target_url::Policy;
+use domain::target_url::TargetPolicy;
 use domain::tick::{Period, Tick};
 use jiff::Timestamp;
 
@@ -30,11 +30,11 @@ pub(crate) fn tick(number: i64) -> Tick {
 /// An active service at a host of its own.
 pub(crate) fn service(host: &str, thresholds: Thresholds) -> Service {
     let tenant = TenantId::parse(&"a".repeat(32)).unwrap();
-    let target = Policy::public(vec![], vec![]).target(&format!("https://{host}/")).unwrap();
+    let target = TargetPolicy::public(vec![], vec![]).target(&format!("https://{host}/")).unwrap();
     let name = ServiceName::parse(host).unwrap();
     let owner = Owner::parse("owner-1").unwrap();
     let pending = Service::pending(&tenant, name, Check::get(target), owner, tick(0).start());
-    Service { activity: Activity::Active, thresholds, ..pending }
+    Service { lifecycle: Lifecycle::Active, thresholds, ..pending }
 }
 
 /// Services without one that cannot be read.
@@ -49,7 +49,7 @@ pub(crate) fn thresholds(failed: u8, of: u8, good: u8) -> Thresholds {
     }
 }
 
-pub(crate) fn observation(at: Tick, failure: Option<Failure>) -> Observation {
+pub(crate) fn observation(at: Tick, failure: Option<ProbeFailure>) -> Observation {
     Observation {
         checked_at: at.start(),
         response_time_ms: 40,

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use domain::handoff::{CallbackRule, HandoffRule, Purpose};
+use domain::handoff::{HandoffPolicy, Purpose, ReturnUrlPolicy};
 use domain::id::{CloudId, Kid, ServiceId, TenantId};
-use domain::jws::{self, InvalidToken};
+use domain::jws::{self, JwsError};
 use domain::key::{Jwk, PrivateKey, PublicKey, Sign as _};
-use domain::tenant::TriggerRule;
+use domain::tenant::TriggerPolicy;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -119,11 +119,11 @@ fn callback_tokens_are_valid_under_the_keys_of_their_scope_only_as_the_vectors_s
         let keys = callbacks.keys.get(&case.scope).map(|set| trusted(set)).unwrap_or_default();
         let verdict = match jws::verify::<Map<String, Value>>(&case.token, "forge-callback+jwt", &keys) {
             Ok(_) => "Valid",
-            Err(InvalidToken::Shape) => "Shape",
-            Err(InvalidToken::Header) => "Header",
-            Err(InvalidToken::Key) => "Key",
-            Err(InvalidToken::Signature) => "Signature",
-            Err(InvalidToken::Claims) => "Claims",
+            Err(JwsError::Shape) => "Shape",
+            Err(JwsError::Header) => "Header",
+            Err(JwsError::Key) => "Key",
+            Err(JwsError::Signature) => "Signature",
+            Err(JwsError::Claims) => "Claims",
         };
         assert_eq!(verdict, case.jws, "{}", case.name);
     }
@@ -167,11 +167,11 @@ struct HandoffCase {
 fn handoffs_are_accepted_only_as_the_vectors_say() {
     let handoffs: Handoffs = vectors("handoffs");
     assert!(handoffs.cases.len() >= 35 && handoffs.managements.len() >= 25);
-    let rule = HandoffRule {
+    let rule = HandoffPolicy {
         keys: trusted(&[handoffs.key]),
         audience: handoffs.backend_url,
-        triggers: TriggerRule::default(),
-        callbacks: CallbackRule::default(),
+        triggers: TriggerPolicy::default(),
+        callbacks: ReturnUrlPolicy::default(),
     };
     let judge = |case: HandoffCase, purpose| {
         let token = Some(case.token.as_str());

@@ -13,14 +13,14 @@ mod tls;
 use aws::system::SystemClock;
 use domain::check::{Check, Observation};
 use domain::clock::Clock;
-use domain::target_url::Policy;
+use domain::target_url::TargetPolicy;
 use probe::{Attempt, HttpProbe, Limits, Network, Probe as _, TenantQuota};
 
 use testing::names::NameServer;
 
 /// The policy of the local stack.
-fn loopback() -> Policy {
-    Policy::public(Vec::new(), Vec::new()).allow_loopback()
+fn loopback() -> TargetPolicy {
+    TargetPolicy::public(Vec::new(), Vec::new()).allow_loopback()
 }
 
 /// A probe that may reach loopback, and asks nobody for names.
@@ -28,7 +28,7 @@ fn prober() -> HttpProbe<SystemClock> {
     prober_in(&Network::default(), loopback())
 }
 
-fn prober_in(network: &Network, policy: Policy) -> HttpProbe<SystemClock> {
+fn prober_in(network: &Network, policy: TargetPolicy) -> HttpProbe<SystemClock> {
     HttpProbe::within(network, policy, Limits::default(), SystemClock).unwrap()
 }
 

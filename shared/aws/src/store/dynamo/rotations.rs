@@ -25,7 +25,7 @@ impl Rotations for DynamoStore {
         Ok(found.map(|(tenant, _)| tenant))
     }
 
-    async fn offer(&self, tenant: &Tenant, next: &NextKey) -> Result<WriteOutcome, StoreError> {
+    async fn store_next_key(&self, tenant: &Tenant, next: &NextKey) -> Result<WriteOutcome, StoreError> {
         let mut values = HashMap::from([
             (":present".to_owned(), text(encode(tenant.key.public.as_bytes()))),
             (":next".to_owned(), value(&NextKeyRecord::from(next))?),
@@ -33,7 +33,7 @@ impl Rotations for DynamoStore {
         let condition: &str = match &tenant.next_key {
             None => "publicKey = :present AND attribute_not_exists(nextKey)",
             Some(found) => {
-                // It is introduced anew; another one never takes its place.
+                // It is endorsed anew; another one never takes its place.
                 values.insert(":public".to_owned(), text(encode(next.key.public.as_bytes())));
                 let unchanged = next_key_as_read(found, &mut values)?;
                 &format!("publicKey = :present AND nextKey.publicKey = :public AND {unchanged}")

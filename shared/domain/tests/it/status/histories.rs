@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use domain::check::Failure;
+use domain::check::ProbeFailure;
 use domain::id::ServiceId;
-use domain::service::{Activity, Service, Thresholds};
+use domain::service::{Lifecycle, Service, Thresholds};
 use domain::status::{
     Confirmation, Finding, History, MAX_TRANSITIONS, MAX_UNSEEN, ServiceStatus, State, Status, Transition,
     advance, confirmation, current, is_suppressed,
@@ -20,9 +20,9 @@ use super::{Findings, acknowledge, observation, period, readable, service, thres
 enum Event {
     NotChecked,
     Good,
-    Failed(Failure),
-    Unconfirmed(Failure),
-    Suppressed(Failure),
+    Failed(ProbeFailure),
+    Unconfirmed(ProbeFailure),
+    Suppressed(ProbeFailure),
     Pause,
     Resume,
     Remove,
@@ -38,8 +38,8 @@ struct Step {
     missed: i64,
 }
 
-fn failure() -> impl Strategy<Value = Failure> {
-    prop::sample::select(Failure::ALL.to_vec())
+fn failure() -> impl Strategy<Value = ProbeFailure> {
+    prop::sample::select(ProbeFailure::ALL.to_vec())
 }
 
 fn any_thresholds() -> impl Strategy<Value = Thresholds> {
@@ -166,15 +166,15 @@ impl Play {
             if std::mem::take(&mut self.removed[index]) {
                 // Added again: a new service of the same id.
                 *model = Model::new(model.rule);
-                service.activity = Activity::Active;
+                service.lifecycle = Lifecycle::Active;
             }
             match event {
-                Event::Pause => service.activity = Activity::Paused,
-                Event::Resume => service.activity = Activity::Active,
+                Event::Pause => service.lifecycle = Lifecycle::Paused,
+                Event::Resume => service.lifecycle = Lifecycle::Active,
                 Event::Remove => self.removed[index] = true,
                 Event::Replace => {
                     *model = Model::new(model.rule);
-                    service.activity = Activity::Active;
+                    service.lifecycle = Lifecycle::Active;
                     service.created_at = tick.start() - SignedDuration::from_secs(1);
                 }
                 _ => {}
@@ -188,9 +188,9 @@ impl Play {
                 _ => None,
             };
             findings.extend(finding.map(|finding| (service.id.clone(), finding)));
-            match (service.activity, event) {
+            match (service.lifecycle, event) {
                 _ if self.removed[index] => {}
-                (Activity::Paused, _) => model.pause(),
+                (Lifecycle::Paused, _) => model.pause(),
                 (_, Event::Good) => model.check(false),
                 (_, Event::Failed(_)) => model.check(true),
                 (_, Event::Suppressed(_)) => model.suppress(),
@@ -244,7 +244,7 @@ proptest! {
                 let (old, new) = (current(&before, service), current(&after, service));
                 prop_assert_eq!(new.status, play.models[index].status, "{:?} at {}", step.events[index], tick);
                 let finding = findings.get(&service.id);
-                let is_active = service.activity == Activity::Active;
+                let is_active = service.lifecycle == Lifecycle::Active;
                 let was_paused = old.status == Status::Paused;
                 match step.events[index] {
                     Event::Suppressed(_) if is_active => {
@@ -377,7 +377,7 @@ fn thresholds_by_example() {
         let mut seen = String::new();
         for (number, event) in (1..).zip(events.chars()) {
             let tick = tick(number);
-            let failure = (event != 'G').then_some(Failure::Timeout);
+            let failure = (event != 'G').then_some(ProbeFailure::Timeout);
             let seen_now = observation(tick, failure);
             let finding = match event {
                 '.' => None,
@@ -412,7 +412,7 @@ fn a_carried_failure_ends_with_success_pause_removal_suppression_and_a_missed_ti
         state
     };
     let good = || Some(Finding::Verdict(observation(tick(1), None)));
-    let failed = observation(tick(1), Some(Failure::Timeout));
+    let failed = observation(tick(1), Some(ProbeFailure::Timeout));
     let unconfirmed = || Some(Finding::Unconfirmed(failed.clone()));
     let at = |state: &State, service: &Service, number| confirmation(state, service, tick(number), period());
 
@@ -423,7 +423,7 @@ fn a_carried_failure_ends_with_success_pause_removal_suppression_and_a_missed_ti
         let ended = play(&[good(), unconfirmed(), next.clone()], &service);
         assert_eq!(at(&ended, &service, 4), Confirmation::Attempts, "{next:?}");
     }
-    let paused = Service { activity: Activity::Paused, ..service.clone() };
+    let paused = Service { lifecycle: Lifecycle::Paused, ..service.clone() };
     let after_pause = advance(&carried, tick(3), readable(std::slice::from_ref(&paused)), &Findings::new());
     assert_eq!(at(&after_pause, &service, 4), Confirmation::Attempts, "a pause");
     let resumed =
@@ -438,7 +438,7 @@ fn a_carried_failure_ends_with_success_pause_removal_suppression_and_a_missed_ti
 #[test]
 fn what_a_tick_found_out_about_a_removed_service_is_not_its_successors() {
     let first = service("s.example", Thresholds::default());
-    let failed = Finding::Verdict(observation(tick(1), Some(Failure::Timeout)));
+    let failed = Finding::Verdict(observation(tick(1), Some(ProbeFailure::Timeout)));
     let findings = Findings::from([(first.id.clone(), failed)]);
     // Removed and added again while the tick was under way: it knows the first one only.
     let after = advance(&State::default(), tick(1), readable(std::slice::from_ref(&first)), &findings);

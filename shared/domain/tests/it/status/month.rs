@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use domain::check::Failure;
+use domain::check::ProbeFailure;
 use domain::service::{Service, Thresholds};
 use domain::status::{
     Confirmation, Finding, MAX_SUPPRESSED, State, Status, advance, confirmation, current, is_suppressed,
@@ -292,7 +292,7 @@ impl Deployment<'_> {
             let is_ours = check.is_ours;
             self.counts.checks += 1;
             self.counts.failed_checks += u64::from(!good);
-            let failure = (!good).then_some(Failure::Timeout);
+            let failure = (!good).then_some(ProbeFailure::Timeout);
             let observation = observation(tick(number), failure);
             let finding = if is_ours && !good {
                 self.counts.suppressed += 1;

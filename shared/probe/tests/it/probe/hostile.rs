@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use domain::check::{Check, Failure};
+use domain::check::{Check, ProbeFailure};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -59,7 +59,7 @@ async fn drip_feeding_is_timeout_and_the_connection_is_given_up() {
         let seen = timeout(FOREVER, prober.probe_alone(&check))
             .await
             .unwrap_or_else(|_| panic!("{what} has no end"));
-        assert_eq!((seen.failure, seen.http_status), (Some(Failure::Timeout), status), "{what}");
+        assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Timeout), status), "{what}");
         timeout(FOREVER, hung_up.notified()).await.unwrap_or_else(|_| panic!("{what}: connection left open"));
     });
     futures::future::join_all(attempts).await;
@@ -112,7 +112,7 @@ async fn headers_without_end_are_body() {
     ] {
         let (server, taken, hung_up) = flooding(head, bit.into_bytes()).await;
         let seen = timeout(FOREVER, observe(&server.url("/"))).await.unwrap();
-        assert_eq!(seen.failure, Some(Failure::Body), "{what}");
+        assert_eq!(seen.failure, Some(ProbeFailure::Body), "{what}");
         timeout(FOREVER, hung_up.notified()).await.unwrap();
         assert!(taken.load(Ordering::SeqCst) < SOCKET_BUFFERS, "{what}");
     }
@@ -128,7 +128,7 @@ async fn floods_that_fill_nothing_are_timeout() {
         let (server, _, hung_up) = flooding(head, bit.into_bytes()).await;
         let check = Check { timeout_ms: 2_000, ..get(&server.url("/")) };
         let seen = timeout(FOREVER, prober().probe_alone(&check)).await.unwrap();
-        assert_eq!((seen.failure, seen.http_status), (Some(Failure::Timeout), status));
+        assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Timeout), status));
         timeout(FOREVER, hung_up.notified()).await.unwrap();
     }
 }
@@ -137,12 +137,12 @@ async fn floods_that_fill_nothing_are_timeout() {
 async fn ten_mebibytes_of_headers_are_body() {
     let headers = format!("A: {}\r\n", "b".repeat(1022)).repeat(10 * 1024);
     let server = Server::answering(format!("HTTP/1.1 200 OK\r\n{headers}\r\n")).await;
-    assert_eq!(observe(&server.url("/")).await.failure, Some(Failure::Body));
+    assert_eq!(observe(&server.url("/")).await.failure, Some(ProbeFailure::Body));
 }
 
 #[tokio::test]
 async fn long_headers_are_alive_until_they_fill_the_buffer() {
-    for (kibibytes, failure) in [(32, None), (96, Some(Failure::Body))] {
+    for (kibibytes, failure) in [(32, None), (96, Some(ProbeFailure::Body))] {
         let headers = format!("A: {}\r\n", "b".repeat(1019)).repeat(kibibytes);
         let server = Server::answering(format!("HTTP/1.1 204 No Content\r\n{headers}\r\n")).await;
         assert_eq!(observe(&server.url("/")).await.failure, failure, "{kibibytes}");
@@ -151,7 +151,7 @@ async fn long_headers_are_alive_until_they_fill_the_buffer() {
 
 #[tokio::test]
 async fn a_hundred_headers_are_alive_and_more_are_body() {
-    for (count, failure) in [(100, None), (101, Some(Failure::Body))] {
+    for (count, failure) in [(100, None), (101, Some(ProbeFailure::Body))] {
         let server =
             Server::answering(format!("HTTP/1.1 204 No Content\r\n{}\r\n", "A: b\r\n".repeat(count))).await;
         assert_eq!(observe(&server.url("/")).await.failure, failure, "{count}");
@@ -187,7 +187,7 @@ async fn answers_that_break_off_are_body() {
         // `answering` closes its half and goes on reading: half-closed, not reset.
         let server = Server::answering(bytes).await;
         let seen = observe(&server.url("/")).await;
-        assert_eq!((seen.failure, seen.http_status), (Some(Failure::Body), status), "{bytes:?}");
+        assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Body), status), "{bytes:?}");
     }
 }
 
@@ -201,7 +201,7 @@ async fn resets_after_the_connection_stands_are_body() {
         })
         .await;
         // Whether the status was read before the reset threw it away is not for the server to say.
-        assert_eq!(observe(&server.url("/")).await.failure, Some(Failure::Body), "{bytes:?}");
+        assert_eq!(observe(&server.url("/")).await.failure, Some(ProbeFailure::Body), "{bytes:?}");
     }
 }
 
@@ -225,7 +225,7 @@ async fn what_is_no_http_is_body() {
     ] {
         let server = Server::answering(bytes).await;
         let seen = observe(&server.url("/")).await;
-        assert_eq!(seen.failure, Some(Failure::Body), "{bytes:?}");
+        assert_eq!(seen.failure, Some(ProbeFailure::Body), "{bytes:?}");
     }
 }
 
@@ -235,5 +235,5 @@ async fn a_switch_of_protocols_nobody_asked_for_is_no_success() {
         Server::answering("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
             .await;
     let seen = observe(&server.url("/")).await;
-    assert!(matches!(seen.failure, Some(Failure::Status | Failure::Body)), "{seen:?}");
+    assert!(matches!(seen.failure, Some(ProbeFailure::Status | ProbeFailure::Body)), "{seen:?}");
 }

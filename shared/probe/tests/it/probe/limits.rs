@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use domain::check::{Check, Failure};
+use domain::check::{Check, ProbeFailure};
 use futures::FutureExt as _;
 use futures::future::join_all;
 use probe::{Attempt, ConnectionLimits, HttpProbe, Limits, Probe as _, TenantQuota};
@@ -84,7 +84,7 @@ async fn tenants_whose_every_endpoint_hangs_leave_sockets_to_the_others() {
     let (hung, (seen, connections)) = tokio::join!(hanging, healthy);
     assert!(seen.iter().all(domain::check::Observation::is_alive), "{seen:?}");
     assert!(connections < 40, "{connections}");
-    assert!(hung.iter().all(|seen| seen.failure == Some(Failure::Timeout)));
+    assert!(hung.iter().all(|seen| seen.failure == Some(ProbeFailure::Timeout)));
 }
 
 #[tokio::test]
@@ -134,9 +134,9 @@ async fn a_permit_is_for_one_address_and_not_for_all_of_a_name() {
         (direct, prober.probe(&both, &quota, Attempt::EXPECTED).await)
     };
     let (hung, (direct, by_name)) = tokio::join!(held, asked);
-    assert_eq!(hung.failure, Some(Failure::Timeout));
+    assert_eq!(hung.failure, Some(ProbeFailure::Timeout));
     assert!(direct.is_alive(), "{direct:?}");
     // TCP stands at the first address, which then says nothing: that is what a check of the name finds.
-    assert_eq!(by_name.failure, Some(Failure::Timeout));
+    assert_eq!(by_name.failure, Some(ProbeFailure::Timeout));
     assert_eq!((silent.connections(), good.connections()), (2, 1));
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use domain::check::{Check, Failure};
-use domain::target_url::{Policy, Refusal, TargetUrl};
+use domain::check::{Check, ProbeFailure};
+use domain::target_url::{TargetError, TargetPolicy, TargetUrl};
 use hickory_resolver::proto::rr::RecordType;
 use probe::Network;
 use tokio::net::{TcpSocket, TcpStream};
@@ -56,11 +56,11 @@ async fn a_name_with_any_forbidden_address_is_blocked() {
         let names = NameServer::answering(answers).await;
         let server = Server::answering(answer("200 OK", "", "")).await;
         let url = server.url_at("service.example.com", "/");
-        let prober = prober_in(&names_from(&names), Policy::public(Vec::new(), Vec::new()));
+        let prober = prober_in(&names_from(&names), TargetPolicy::public(Vec::new(), Vec::new()));
 
         let seen = prober.probe_alone(&get(&url)).await;
 
-        assert_eq!((seen.failure, seen.http_status), (Some(Failure::Blocked), None), "{answers:?}");
+        assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Blocked), None), "{answers:?}");
         assert_eq!(server.connections(), 0);
         let refusal = prober.explain(&target(&url)).await.unwrap_err();
         assert_eq!(refusal.range(), Some(range), "{answers:?}");
@@ -81,7 +81,7 @@ async fn a_name_that_is_rebound_between_attempts_is_blocked() {
     let prober = prober_in(&names_from(&names), loopback());
     let check = get(&server.url_at("rebind.example.com", "/"));
     assert!(prober.probe_alone(&check).await.is_alive());
-    assert_eq!(prober.probe_alone(&check).await.failure, Some(Failure::Blocked));
+    assert_eq!(prober.probe_alone(&check).await.failure, Some(ProbeFailure::Blocked));
     assert_eq!((names.questions().len(), server.connections()), (2, 1));
 }
 
@@ -90,8 +90,8 @@ async fn a_name_with_ipv6_addresses_only_is_connect_and_explained() {
     let names = NameServer::answering(&["2606:4700::1111"]).await;
     let prober = prober_in(&names_from(&names), loopback());
     let seen = prober.probe_alone(&get("http://v6.example.com/")).await;
-    assert_eq!(seen.failure, Some(Failure::Connect));
-    assert_eq!(prober.explain(&target("http://v6.example.com/")).await, Err(Refusal::Ipv6Only));
+    assert_eq!(seen.failure, Some(ProbeFailure::Connect));
+    assert_eq!(prober.explain(&target("http://v6.example.com/")).await, Err(TargetError::Ipv6Only));
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn addresses_that_a_name_server_synthesised_are_dropped() {
     let names = NameServer::answering(&["64:ff9b::a00:1"]).await;
     let prober = prober_in(&names_from(&names), loopback());
     let seen = prober.probe_alone(&get("http://nat64.example.com/")).await;
-    assert_eq!(seen.failure, Some(Failure::Dns));
+    assert_eq!(seen.failure, Some(ProbeFailure::Dns));
     assert_eq!(prober.explain(&target("http://nat64.example.com/")).await, Ok(()));
 }
 
@@ -124,7 +124,7 @@ async fn names_that_do_not_resolve_are_dns() {
         let names = NameServer::replying(reply).await;
         let prober = prober_in(&names_from(&names), loopback());
         let seen = prober.probe_alone(&get("http://service.example.com/")).await;
-        assert_eq!((seen.failure, seen.http_status), (Some(Failure::Dns), None), "{what}");
+        assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Dns), None), "{what}");
         assert_eq!(prober.explain(&target("http://service.example.com/")).await, Ok(()), "{what}");
     }
 }
@@ -136,8 +136,8 @@ async fn a_silent_name_server_is_dns_when_the_deadline_leaves_room_and_timeout_o
     let patient = Check { timeout_ms: 10_000, ..get("http://service.example.com/") };
     let hasty = hasty("http://service.example.com/");
     let (patient, hasty) = tokio::join!(prober.probe_alone(&patient), prober.probe_alone(&hasty));
-    assert_eq!(patient.failure, Some(Failure::Dns));
-    assert_eq!(hasty.failure, Some(Failure::Timeout));
+    assert_eq!(patient.failure, Some(ProbeFailure::Dns));
+    assert_eq!(hasty.failure, Some(ProbeFailure::Timeout));
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn a_slow_name_server_counts_towards_the_deadline() {
 
     let slow = Server::running(async |mut stream| super::server::drained(&mut stream).await).await;
     let seen = prober.probe_alone(&hasty(&slow.url_at("service.example.com", "/"))).await;
-    assert_eq!(seen.failure, Some(Failure::Timeout));
+    assert_eq!(seen.failure, Some(ProbeFailure::Timeout));
     assert!(seen.response_time_ms < 5_000);
 }
 
@@ -174,7 +174,7 @@ async fn an_unreachable_name_server_is_dns() {
     let gone = NameServer::answering(&[]).await.at;
     let network = Network { name_servers: vec![gone], ..Network::default() };
     let seen = prober_in(&network, loopback()).probe_alone(&get("http://service.example.com/")).await;
-    assert_eq!(seen.failure, Some(Failure::Dns));
+    assert_eq!(seen.failure, Some(ProbeFailure::Dns));
 }
 
 #[tokio::test]
@@ -215,5 +215,5 @@ async fn localhost_is_a_name_of_the_local_stack_only() {
     let server = Server::answering(answer("200 OK", "", "")).await;
     let url = server.url_at("localhost", "/");
     assert!(super::observe(&url).await.is_alive());
-    assert_eq!(Policy::public(Vec::new(), Vec::new()).target(&url), Err(Refusal::LocalName));
+    assert_eq!(TargetPolicy::public(Vec::new(), Vec::new()).target(&url), Err(TargetError::LocalName));
 }

@@ -1,6 +1,6 @@
 //! One test per failure class, and what an alive service looks like.
 
-use domain::check::{Check, Failure, Method};
+use domain::check::{Check, Method, ProbeFailure};
 use domain::clock::Clock;
 use jiff::Timestamp;
 use probe::{ConnectionLimits, HttpProbe, Limits, Network};
@@ -81,14 +81,14 @@ async fn http_1_0_chunks_and_a_body_until_the_end_are_alive() {
 #[tokio::test]
 async fn an_unexpected_status_is_status() {
     for (status, expected, failure) in [
-        ("500 Internal Server Error", "200-299", Some(Failure::Status)),
-        ("404 Not Found", "200-299", Some(Failure::Status)),
-        ("304 Not Modified", "200-299", Some(Failure::Status)),
-        ("300 Multiple Choices", "200-299", Some(Failure::Status)),
+        ("500 Internal Server Error", "200-299", Some(ProbeFailure::Status)),
+        ("404 Not Found", "200-299", Some(ProbeFailure::Status)),
+        ("304 Not Modified", "200-299", Some(ProbeFailure::Status)),
+        ("300 Multiple Choices", "200-299", Some(ProbeFailure::Status)),
         ("401 Unauthorized", "200,401", None),
         ("503 Service Unavailable", "500-599", None),
-        ("200 OK", "500-599", Some(Failure::Status)),
-        ("999 Odd", "200-299", Some(Failure::Status)),
+        ("200 OK", "500-599", Some(ProbeFailure::Status)),
+        ("999 Odd", "200-299", Some(ProbeFailure::Status)),
     ] {
         let server = Server::answering(answer(status, "", "")).await;
         let check = Check { expected_status: expected.parse().unwrap(), ..get(&server.url("/")) };
@@ -104,25 +104,27 @@ async fn a_refused_connection_is_connect() {
     let url = format!("http://{}/", listener.local_addr().unwrap());
     drop(listener);
     let seen = observe(&url).await;
-    assert_eq!((seen.failure, seen.http_status), (Some(Failure::Connect), None));
+    assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Connect), None));
 }
 
 #[tokio::test]
 async fn a_server_that_says_nothing_is_timeout() {
     let server = Server::running(async |mut stream| drained(&mut stream).await).await;
     let seen = prober().probe_alone(&hasty(&server.url("/"))).await;
-    assert_eq!((seen.failure, seen.http_status), (Some(Failure::Timeout), None));
+    assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Timeout), None));
     assert!(seen.response_time_ms >= 500);
 }
 
 #[tokio::test]
 async fn a_literal_address_that_is_forbidden_is_blocked_without_a_connection() {
     let server = Server::answering(answer("200 OK", "", "")).await;
-    let closed =
-        super::prober_in(&Network::default(), domain::target_url::Policy::public(Vec::new(), Vec::new()));
+    let closed = super::prober_in(
+        &Network::default(),
+        domain::target_url::TargetPolicy::public(Vec::new(), Vec::new()),
+    );
     for host in ["127.0.0.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "localhost"] {
         let seen = closed.probe_alone(&get(&server.url_at(host, "/"))).await;
-        assert_eq!((seen.failure, seen.http_status), (Some(Failure::Blocked), None), "{host}");
+        assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Blocked), None), "{host}");
     }
     assert_eq!(server.connections(), 0);
 }
@@ -131,7 +133,7 @@ async fn a_literal_address_that_is_forbidden_is_blocked_without_a_connection() {
 async fn a_deadline_outside_its_bounds_is_taken_as_the_bound() {
     let server = Server::running(async |mut stream| drained(&mut stream).await).await;
     let seen = prober().probe_alone(&Check { timeout_ms: 0, ..get(&server.url("/")) }).await;
-    assert_eq!(seen.failure, Some(Failure::Timeout));
+    assert_eq!(seen.failure, Some(ProbeFailure::Timeout));
     assert!(seen.response_time_ms >= 500);
 }
 
@@ -148,6 +150,6 @@ async fn waiting_for_a_socket_does_not_use_up_the_deadline() {
 
     let (first, second) = tokio::join!(prober.probe_alone(&first), prober.probe_alone(&second));
 
-    assert_eq!(first.failure, Some(Failure::Timeout));
+    assert_eq!(first.failure, Some(ProbeFailure::Timeout));
     assert!(second.is_alive(), "{second:?}");
 }

@@ -1,7 +1,7 @@
 //! Redirects: followed by hand, each judged like a registered URL.
 
-use domain::check::{Check, Failure, Method};
-use domain::target_url::Policy;
+use domain::check::{Check, Method, ProbeFailure};
+use domain::target_url::TargetPolicy;
 
 use super::server::{Server, answer, redirect};
 use super::{ProbeAlone as _, get, names_from, observe, prober, prober_in};
@@ -73,7 +73,7 @@ async fn an_expected_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn five_redirects_are_followed_and_the_sixth_is_not() {
-    for (last, failure) in [(5, None), (6, Some(Failure::Redirect))] {
+    for (last, failure) in [(5, None), (6, Some(ProbeFailure::Redirect))] {
         let server = Server::routing(move |path| {
             let hop: usize = path.trim_start_matches('/').parse().unwrap_or(0);
             if hop < last {
@@ -92,13 +92,13 @@ async fn five_redirects_are_followed_and_the_sixth_is_not() {
 async fn loops_are_redirect() {
     let to_itself = to("302 Found", "/#again").await;
     let seen = observe(&to_itself.url("/")).await;
-    assert_eq!((seen.failure, seen.http_status), (Some(Failure::Redirect), Some(302)));
+    assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Redirect), Some(302)));
     assert_eq!(to_itself.connections(), 1);
 
     let of_two =
         Server::routing(|path| redirect("307 Temporary Redirect", if path == "/" { "/b" } else { "/" }))
             .await;
-    assert_eq!(observe(&of_two.url("/")).await.failure, Some(Failure::Redirect));
+    assert_eq!(observe(&of_two.url("/")).await.failure, Some(ProbeFailure::Redirect));
     assert_eq!(of_two.connections(), 2);
 }
 
@@ -116,16 +116,18 @@ async fn a_redirect_that_leads_nowhere_is_redirect() {
         let bytes = [b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n", headers, b"\r\n"].concat();
         let server = Server::answering(bytes).await;
         let seen = observe(&server.url("/")).await;
-        assert_eq!(seen.failure, Some(Failure::Redirect), "{:?}", String::from_utf8_lossy(headers));
+        assert_eq!(seen.failure, Some(ProbeFailure::Redirect), "{:?}", String::from_utf8_lossy(headers));
         assert_eq!(server.connections(), 1);
     }
 }
 
 #[tokio::test]
 async fn a_redirect_to_what_nobody_could_register_is_blocked() {
-    let policy =
-        Policy::public(vec!["api.health.example".to_owned()], vec!["webtrigger.atlassian.app".to_owned()])
-            .allow_loopback();
+    let policy = TargetPolicy::public(
+        vec!["api.health.example".to_owned()],
+        vec!["webtrigger.atlassian.app".to_owned()],
+    )
+    .allow_loopback();
     for location in [
         "http://10.0.0.1/",
         "http://169.254.169.254/latest/meta-data/",
@@ -161,7 +163,7 @@ async fn a_redirect_to_what_nobody_could_register_is_blocked() {
         let server = to("302 Found", location).await;
         let seen =
             prober_in(&probe::Network::default(), policy.clone()).probe_alone(&get(&server.url("/"))).await;
-        assert_eq!((seen.failure, seen.http_status), (Some(Failure::Blocked), Some(302)), "{location}");
+        assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Blocked), Some(302)), "{location}");
         assert_eq!(server.connections(), 1);
     }
 }
@@ -176,7 +178,7 @@ async fn a_redirect_to_a_name_with_a_forbidden_address_is_blocked() {
     let server = to("302 Found", "http://inside.example.com/").await;
     let prober = prober_in(&names_from(&names), super::loopback());
     let seen = prober.probe_alone(&get(&server.url_at("outside.example.com", "/"))).await;
-    assert_eq!((seen.failure, seen.http_status), (Some(Failure::Blocked), Some(302)));
+    assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Blocked), Some(302)));
     assert_eq!(server.connections(), 1);
 }
 
@@ -190,7 +192,7 @@ async fn a_name_that_is_rebound_between_two_hops_is_blocked() {
     let server = to("302 Found", "/next").await;
     let prober = prober_in(&names_from(&names), super::loopback());
     let seen = prober.probe_alone(&get(&server.url_at("rebind.example.com", "/"))).await;
-    assert_eq!(seen.failure, Some(Failure::Blocked));
+    assert_eq!(seen.failure, Some(ProbeFailure::Blocked));
     assert_eq!(names.questions().len(), 2);
     assert_eq!(server.request_lines(), ["GET /"]);
 }

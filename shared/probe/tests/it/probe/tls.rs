@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use domain::check::{Failure, Observation};
+use domain::check::{Observation, ProbeFailure};
 use probe::Network;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
 use rustls::{HandshakeKind, ServerConfig};
@@ -46,7 +46,7 @@ async fn a_whole_chain_is_alive_and_one_without_its_intermediate_is_tls() {
     let root = Authority::new("root");
     let intermediate = root.intermediate("intermediate");
     let mut identity = intermediate.issue(&valid_for("service.example.com"));
-    assert_eq!(observe_config(&root, identity.server_config()).await.failure, Some(Failure::Tls));
+    assert_eq!(observe_config(&root, identity.server_config()).await.failure, Some(ProbeFailure::Tls));
     identity.chain.push(intermediate.der());
     assert_eq!(observe_config(&root, identity.server_config()).await.failure, None);
 }
@@ -60,7 +60,7 @@ async fn a_certificate_that_is_known_proves_nothing_without_its_key() {
     let prober = prober_in(&network, loopback());
     for (config, failure) in [
         (identity.server_config(), None),
-        (identity.server_config_of_a_thief(), Some(Failure::Tls)),
+        (identity.server_config_of_a_thief(), Some(ProbeFailure::Tls)),
         (identity.server_config(), None),
     ] {
         let server = https(config, answer("200 OK", "", "")).await;
@@ -75,7 +75,7 @@ async fn an_ended_certificate_is_tls_and_its_end_is_told() {
     let mut params = valid_for("service.example.com");
     params.not_after = date_time_ymd(2021, 2, 3);
     let seen = observe_config(&authority, authority.issue(&params).server_config()).await;
-    assert_eq!(seen.failure, Some(Failure::Tls));
+    assert_eq!(seen.failure, Some(ProbeFailure::Tls));
     assert_eq!(seen.certificate_expires_at.unwrap().as_second(), end_of(&params));
 }
 
@@ -101,7 +101,7 @@ async fn certificates_that_prove_nothing_are_tls() {
         (below_a_leaf, "signed by itself"),
     ] {
         let seen = observe_config(&authority, identity.server_config()).await;
-        assert_eq!((seen.failure, seen.http_status), (Some(Failure::Tls), None), "{what}");
+        assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Tls), None), "{what}");
         assert_eq!(seen.certificate_expires_at, None, "{what}");
     }
 }
@@ -109,7 +109,7 @@ async fn certificates_that_prove_nothing_are_tls() {
 #[tokio::test]
 async fn an_address_is_proven_by_a_certificate_for_the_address() {
     let authority = Authority::new("root");
-    for (name, failure) in [("127.0.0.1", None), ("service.example.com", Some(Failure::Tls))] {
+    for (name, failure) in [("127.0.0.1", None), ("service.example.com", Some(ProbeFailure::Tls))] {
         let server = https(authority.issue(&valid_for(name)).server_config(), answer("200 OK", "", "")).await;
         let prober = prober_in(&authority.trusted(), loopback());
         let seen = prober.probe_alone(&get(&format!("https://{}/", server.at))).await;
@@ -122,7 +122,7 @@ async fn a_server_that_wants_a_client_certificate_is_tls() {
     let authority = Authority::new("root");
     let identity = authority.issue(&valid_for("service.example.com"));
     let seen = observe_config(&authority, identity.server_config_for_clients_of(&authority)).await;
-    assert_eq!(seen.failure, Some(Failure::Tls));
+    assert_eq!(seen.failure, Some(ProbeFailure::Tls));
 }
 
 /// A resumed session would not look at the certificate again, and a monitor has to.
@@ -175,7 +175,7 @@ async fn a_redirect_from_https_to_http_is_redirect() {
     let identity = authority.issue(&valid_for("service.example.com"));
     let server = https(identity.server_config(), redirect("301 Moved Permanently", &plain.url("/"))).await;
     let seen = observe(&authority, &server).await;
-    assert_eq!((seen.failure, seen.http_status), (Some(Failure::Redirect), Some(301)));
+    assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Redirect), Some(301)));
     assert!(seen.certificate_expires_at.is_some());
     assert_eq!(plain.connections(), 0);
 }
@@ -226,7 +226,7 @@ async fn servers_that_do_not_finish_the_handshake_are_tls() {
     ] {
         let server = after_client_hello(bytes).await;
         let seen = observe(&authority, &server).await;
-        assert_eq!((seen.failure, seen.http_status), (Some(Failure::Tls), None), "{what}");
+        assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Tls), None), "{what}");
     }
 }
 
@@ -237,7 +237,7 @@ async fn a_reset_during_the_handshake_is_tls() {
         stream.set_zero_linger().unwrap();
     })
     .await;
-    assert_eq!(observe(&Authority::new("root"), &server).await.failure, Some(Failure::Tls));
+    assert_eq!(observe(&Authority::new("root"), &server).await.failure, Some(ProbeFailure::Tls));
 }
 
 #[tokio::test]
@@ -245,7 +245,7 @@ async fn a_handshake_that_hangs_is_timeout() {
     let server = Server::running(async |mut stream| drained(&mut stream).await).await;
     let prober = prober_in(&Authority::new("root").trusted(), loopback());
     let seen = prober.probe_alone(&hasty(&format!("https://{}/", server.at))).await;
-    assert_eq!(seen.failure, Some(Failure::Timeout));
+    assert_eq!(seen.failure, Some(ProbeFailure::Timeout));
 }
 
 #[tokio::test]
@@ -259,5 +259,5 @@ async fn a_truncated_answer_over_tls_is_body() {
     })
     .await;
     let seen = observe(&authority, &server).await;
-    assert_eq!((seen.failure, seen.http_status), (Some(Failure::Body), Some(200)));
+    assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Body), Some(200)));
 }

@@ -5,7 +5,7 @@
 //! one as soon as the app answers UNAUTHORIZED. Deliberately absent: who gets a new key (rotate-keys), and every private key.
 
 use domain::key::TenantKey;
-use domain::response::{Answer, Code};
+use domain::response::{CallbackResponse, ResponseCode};
 use domain::tenant::{NextKey, Tenant};
 use domain::tick::{Period, Tick};
 use jiff::SignedDuration;
@@ -16,36 +16,36 @@ const REFUSED_PERIODS: i32 = 3;
 /// The shortest period of that alarm.
 const SHORTEST_ALARM_PERIOD: SignedDuration = SignedDuration::from_mins(5);
 
-/// Whether the app is to be told under its next key first. Not once its introduction has ended, or when the app has refused
-/// it for a while, or it was unusable for as long; rotate-keys introduces it anew in time.
-pub(crate) fn is_offered(next: &NextKey, tick: Tick, period: Period) -> bool {
-    let patience = period.duration().max(SHORTEST_ALARM_PERIOD) * REFUSED_PERIODS;
-    let is_introduced = next.is_accepted || tick.start() < next.introduced_until;
-    is_introduced && next.refused_at.is_none_or(|since| tick.start().duration_since(since) < patience)
+/// Whether the app is to be told under its next key first. Not once its endorsement has ended, or when the app has refused
+/// it for a while, or it was unusable for as long; rotate-keys endorses it anew in time.
+pub(crate) fn is_tried_first(next: &NextKey, tick: Tick, period: Period) -> bool {
+    let retry_policy = period.duration().max(SHORTEST_ALARM_PERIOD) * REFUSED_PERIODS;
+    let is_endorsed = next.is_accepted || tick.start() < next.endorsed_until;
+    is_endorsed && next.refused_at.is_none_or(|since| tick.start().duration_since(since) < retry_policy)
 }
 
 /// The tenant's keys in the order in which they sign.
 pub(crate) fn order(tenant: &Tenant, tick: Tick, period: Period) -> impl Iterator<Item = &TenantKey> {
     let next = tenant.next_key.as_ref();
     let (first, second) = match next {
-        Some(next) if is_offered(next, tick, period) => (&next.key, Some(&tenant.key)),
+        Some(next) if is_tried_first(next, tick, period) => (&next.key, Some(&tenant.key)),
         _ => (&tenant.key, next.map(|next| &next.key)),
     };
     std::iter::once(first).chain(second)
 }
 
 /// Whether an answer can be another one under the tenant's other key.
-pub(crate) fn may_be_the_key(answer: &Answer) -> bool {
-    *answer == Answer::App(Code::Unauthorized)
+pub(crate) fn may_be_the_key(answer: &CallbackResponse) -> bool {
+    *answer == CallbackResponse::App(ResponseCode::Unauthorized)
 }
 
 /// What an answer says about the next key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum NextKeyVerdict {
     /// Nothing new.
     Nothing,
     /// The app trusts it; to be noted. Once is not enough: a registration that the app handles at the same moment can
-    /// write over what it has just noted, and then it needs the introduction again.
+    /// write over what it has just noted, and then it needs the endorsement again.
     Accepted(NextKey),
     /// The app trusts it for good: it is the tenant's key from now on.
     Settled(NextKey),
@@ -58,7 +58,7 @@ pub(crate) enum Verdict {
 
 /// Why a key that was tried did not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub(crate) enum KeyFailure {
     /// The app does not trust it.
     NotTrusted,
     /// It cannot be unwrapped, or is another one than its record names.
@@ -69,25 +69,27 @@ pub(crate) enum Failure {
 pub(crate) fn verdict(
     tenant: &Tenant,
     signer: &TenantKey,
-    failed: Option<(&TenantKey, Failure)>,
-    answer: &Answer,
+    failed: Option<(&TenantKey, KeyFailure)>,
+    answer: &CallbackResponse,
     tick: Tick,
-) -> Verdict {
+) -> NextKeyVerdict {
     let Some(next) = tenant.next_key.as_ref().filter(|_| answer.is_acceptance()) else {
-        return Verdict::Nothing;
+        return NextKeyVerdict::Nothing;
     };
     let signed_by_next = *signer == next.key;
     match (signed_by_next, next.is_accepted) {
-        (true, true) => Verdict::Settled(next.clone()),
-        (true, false) => Verdict::Accepted(NextKey { is_accepted: true, refused_at: None, ..next.clone() }),
+        (true, true) => NextKeyVerdict::Settled(next.clone()),
+        (true, false) => {
+            NextKeyVerdict::Accepted(NextKey { is_accepted: true, refused_at: None, ..next.clone() })
+        }
         (false, _) => {
             let noted = NextKey { refused_at: next.refused_at.or(Some(tick.start())), ..next.clone() };
             match failed {
-                Some((key, Failure::NotTrusted)) if *key == next.key => {
-                    Verdict::Refused(NextKey { is_accepted: false, ..noted })
+                Some((key, KeyFailure::NotTrusted)) if *key == next.key => {
+                    NextKeyVerdict::Refused(NextKey { is_accepted: false, ..noted })
                 }
-                Some((key, Failure::Unusable)) if *key == next.key => Verdict::Unusable(noted),
-                _ => Verdict::Nothing,
+                Some((key, KeyFailure::Unusable)) if *key == next.key => NextKeyVerdict::Unusable(noted),
+                _ => NextKeyVerdict::Nothing,
             }
         }
     }

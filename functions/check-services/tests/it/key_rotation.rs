@@ -24,7 +24,7 @@ fn trusted(world: &World) -> Vec<PublicKey> {
     world.app.trusted_keys(world.clock.now())
 }
 
-/// Which key signed each update, and whether it carried an introduction.
+/// Which key signed each update, and whether it carried an endorsement.
 fn signed_by(world: &World) -> Vec<(String, bool)> {
     let updates = world.app.received("UPDATE");
     updates.into_iter().map(|update| (update.kid, update.body["keyIntroduction"].is_string())).collect()
@@ -62,7 +62,7 @@ async fn a_next_key_signs_at_once_and_is_the_tenants_key_when_the_app_has_accept
 
 #[tokio::test]
 async fn a_tenant_without_services_gets_its_next_key_and_then_nothing_more() {
-    for knows_introductions in [true, false] {
+    for knows_endorsements in [true, false] {
         let world = World::start().await;
         let a = world.add(&world.app, "a").await;
         let function = world.function();
@@ -72,23 +72,23 @@ async fn a_tenant_without_services_gets_its_next_key_and_then_nothing_more() {
         assert_eq!(world.next_tick(&function).await.skipped, 1);
 
         let next = world.offer_next_key(&world.app).await;
-        if !knows_introductions {
-            world.app.ignore_introductions();
+        if !knows_endorsements {
+            world.app.ignore_endorsements();
         }
-        for _ in 0..if knows_introductions { 2 } else { 1 } {
+        for _ in 0..if knows_endorsements { 2 } else { 1 } {
             assert_eq!(world.next_tick(&function).await.accepted, 1);
         }
         for _ in 0..5 {
             assert_eq!(world.next_tick(&function).await.skipped, 1);
         }
-        assert_eq!(trusted(&world).contains(&next.key.public), knows_introductions);
+        assert_eq!(trusted(&world).contains(&next.key.public), knows_endorsements);
     }
 }
 
 #[tokio::test]
-async fn an_app_that_knows_no_introductions_hears_every_tick_under_its_old_key() {
+async fn an_app_that_knows_no_endorsements_hears_every_tick_under_its_old_key() {
     let (world, present, next) = offered().await;
-    world.app.ignore_introductions();
+    world.app.ignore_endorsements();
     let function = world.function();
     let mut offered_at = Vec::new();
     for tick in 1..=12 {
@@ -104,7 +104,7 @@ async fn an_app_that_knows_no_introductions_hears_every_tick_under_its_old_key()
     let last = signed_by(&world).pop().unwrap();
     assert_eq!(last, (present.kid().to_string(), true));
 
-    // Introduced anew, it is offered anew; and an app that has been updated meanwhile takes it.
+    // Endorsed anew, it is offered anew; and an app that has been updated meanwhile takes it.
     let renewed = world.offer_next_key(&world.app).await;
     assert_eq!(renewed.key, next.key);
     world.next_tick(&function).await;
@@ -166,9 +166,12 @@ async fn kill_at(world: &World, name: &'static str, index: usize) {
 
 #[tokio::test]
 async fn a_kill_between_commit_and_send_or_after_the_apps_answer_changes_nothing() {
-    for (kills, name, index) in
-        [(1, "commit", 2), (3, "commit", 2), (1, "record_reception", 3), (20, "record_reception", 3)]
-    {
+    for (kills, name, index) in [
+        (1, "commit", 2),
+        (3, "commit", 2),
+        (1, "record_next_key_response", 3),
+        (20, "record_next_key_response", 3),
+    ] {
         let (world, _, next) = offered().await;
         for _ in 0..kills {
             kill_at(&world, name, index).await;
@@ -189,7 +192,7 @@ async fn a_kill_before_the_key_is_replaced_changes_nothing() {
     let (world, _, next) = offered().await;
     world.next_tick(&world.function()).await;
     for _ in 0..15 {
-        kill_at(&world, "promote", 3).await;
+        kill_at(&world, "promote_next_key", 3).await;
     }
     assert_eq!(world.next_tick(&world.function()).await.accepted, 1);
     assert_eq!(tenant(&world).await.key, next.key);
@@ -232,7 +235,7 @@ async fn a_registration_with_the_present_key_during_a_rotation_is_followed_by_th
     // The app has switched and forgotten the present key; the backend does not know. A fresh hand-off brings the key back
     // that the backend calls present.
     for _ in 0..14 {
-        kill_at(&world, "record_reception", 3).await;
+        kill_at(&world, "record_next_key_response", 3).await;
     }
     assert_eq!(trusted(&world), std::slice::from_ref(&next.key.public));
     world.app.trust(&present);
@@ -268,17 +271,17 @@ async fn a_next_key_is_stored_only_beside_the_key_that_was_read_and_never_replac
     let store = world.aws.store();
     let read = tenant(&world).await;
     let renewed = NextKey { refused_at: None, ..next.clone() };
-    assert_eq!(store.offer(&read, &renewed).await.unwrap(), WriteOutcome::Applied);
+    assert_eq!(store.store_next_key(&read, &renewed).await.unwrap(), WriteOutcome::Applied);
     let another = NextKey { key: read.key.clone(), ..next.clone() };
-    assert_eq!(store.offer(&read, &another).await.unwrap(), WriteOutcome::Conflict);
+    assert_eq!(store.store_next_key(&read, &another).await.unwrap(), WriteOutcome::Conflict);
     // Accepted since it was read.
     let accepted = NextKey { is_accepted: true, ..next.clone() };
-    store.record_reception(&read.id(), &next, &accepted).await.unwrap();
-    assert_eq!(store.offer(&read, &renewed).await.unwrap(), WriteOutcome::Conflict);
-    store.record_reception(&read.id(), &accepted, &next).await.unwrap();
+    store.record_next_key_response(&read.id(), &next, &accepted).await.unwrap();
+    assert_eq!(store.store_next_key(&read, &renewed).await.unwrap(), WriteOutcome::Conflict);
+    store.record_next_key_response(&read.id(), &accepted, &next).await.unwrap();
     for _ in 0..2 {
         world.next_tick(&world.function()).await;
     }
-    assert_eq!(store.offer(&read, &renewed).await.unwrap(), WriteOutcome::Conflict);
+    assert_eq!(store.store_next_key(&read, &renewed).await.unwrap(), WriteOutcome::Conflict);
     assert_eq!(tenant(&world).await.next_key, None);
 }
