@@ -14,6 +14,7 @@ use domain::id::{ServiceId, TenantId};
 use domain::key::UnwrapKey;
 use domain::tenant::{Tenant, TriggerPolicy};
 use domain::tick::{Period, Tick};
+use domain::tick_plan::TickContext;
 use futures::future::{Fuse, FusedFuture as _};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
@@ -28,11 +29,10 @@ pub mod config;
 mod control_endpoints;
 pub mod event;
 pub mod key_cache;
-mod key_rotation;
 mod observe;
 mod tenant_tick;
 
-pub use tenant_tick::{Done, Outcome, Reported};
+pub use tenant_tick::{Done, Outcome};
 
 use bus::{BusError, Publish};
 use control_endpoints::ControlEndpoints;
@@ -113,8 +113,7 @@ pub struct Settings {
 
 /// What the tenants of one invocation share.
 pub(crate) struct Round<'a, P> {
-    tick: Tick,
-    period: Period,
+    context: TickContext,
     probe: &'a P,
     controls: ControlEndpoints<'a, P>,
     confirm_after: &'a [Duration],
@@ -254,8 +253,7 @@ where
         let ending = tokio::time::sleep_until(end + OVERTIME);
         tokio::pin!(closing, ending);
         let round = Round {
-            tick: range.tick,
-            period: self.settings.period,
+            context: TickContext { tick: range.tick, period: self.settings.period },
             probe: &self.probe,
             controls: ControlEndpoints::new(&self.probe, &self.settings.controls),
             confirm_after: &self.settings.confirm_after,
@@ -410,25 +408,25 @@ impl Summary {
     fn with(mut self, id: &TenantId, outcome: Result<Outcome, StoreError>) -> Self {
         match outcome {
             Ok(Outcome::Done(done)) => {
-                self.services += done.services;
-                self.alive += done.alive;
-                self.not_alive += done.not_alive;
-                self.suppressed += done.suppressed;
-                self.tenants_suppressed += usize::from(done.suppressed > 0);
-                self.unseen += done.unseen;
-                self.corrupt += done.unreadable;
+                let counts = done.counts;
+                self.services += counts.services;
+                self.alive += counts.alive;
+                self.not_alive += counts.not_alive;
+                self.suppressed += counts.suppressed;
+                self.tenants_suppressed += usize::from(counts.suppressed > 0);
+                self.unseen += counts.unseen;
+                self.corrupt += counts.unreadable;
                 self.next_key_refused += usize::from(done.next_key_refused);
-                match done.reported {
-                    Reported::Answered(answer) if answer.is_acceptance() => self.accepted += 1,
-                    Reported::Answered(answer) => {
+                match done.response {
+                    Some(response) if response.is_acceptance() => self.accepted += 1,
+                    response => {
                         self.not_accepted += 1;
-                        self.refused += usize::from(answer.is_refusal());
+                        self.refused += usize::from(response.is_some_and(|response| response.is_refusal()));
                     }
-                    Reported::NotSent => self.not_accepted += 1,
                 }
                 self.unreachable.extend(done.unreachable.map(|unreachable| *unreachable));
             }
-            Ok(Outcome::Overtaken | Outcome::Nothing) => self.skipped += 1,
+            Ok(Outcome::Skipped) => self.skipped += 1,
             Err(error @ StoreError::Corrupt(_)) => {
                 tracing::error!(tenant.id = %id, error = %ErrorChain(&error), "tenant skipped");
                 self.corrupt += 1;

@@ -1,15 +1,14 @@
 //! What a tick finds out about the services of one tenant.
 
-use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
-use aws::store::TenantSnapshot;
 use domain::check::Observation;
-use domain::id::{ServiceId, TenantId};
+use domain::id::TenantId;
 use domain::service::{Lifecycle, Service};
+use domain::snapshot::TenantSnapshot;
 use domain::status::{self, Confirmation, Finding, MAX_SUPPRESSED, ServiceStatus, Status};
-use domain::tick::{Period, Tick};
+use domain::tick_plan::{Findings, TickContext};
 use futures::StreamExt as _;
 use futures::future::{Either, ready, select};
 use futures::stream::FuturesUnordered;
@@ -24,18 +23,14 @@ use crate::control_endpoints::ControlEndpoints;
 /// then; the next tick confirms what this one could not.
 const PROBING_TIME: Duration = Duration::from_mins(2);
 
-/// What is found per service; one without a finding was not seen.
-pub(crate) type Findings = BTreeMap<ServiceId, Finding>;
-
 /// What the attempts of one tenant have in common.
 struct Observer<'a, P> {
     probe: &'a P,
     controls: &'a ControlEndpoints<'a, P>,
     confirm_after: &'a [Duration],
-    tick: Tick,
-    period: Period,
-    tenant: &'a TenantId,
-    watched: &'a TenantSnapshot,
+    context: TickContext,
+    tenant: TenantId,
+    snapshot: &'a TenantSnapshot,
     quota: TenantQuota,
     until: Instant,
 }
@@ -43,12 +38,11 @@ struct Observer<'a, P> {
 /// Checks all active services of a tenant at once, as soon as there are places for them, and until `end` at the latest.
 pub(crate) async fn observe_all<P: Probe>(
     round: &Round<'_, P>,
-    tenant: &TenantId,
-    watched: &TenantSnapshot,
+    snapshot: &TenantSnapshot,
     end: Instant,
 ) -> Findings {
     let active: Vec<_> =
-        watched.services.iter().filter(|service| service.lifecycle == Lifecycle::Active).collect();
+        snapshot.services.iter().filter(|service| service.lifecycle == Lifecycle::Active).collect();
     // Out of time before it began: nothing was seen.
     let Ok(Some(mut places)) = timeout_at(end, places(&round.places, active.len())).await else {
         return Findings::new();
@@ -57,11 +51,10 @@ pub(crate) async fn observe_all<P: Probe>(
         probe: round.probe,
         controls: &round.controls,
         confirm_after: round.confirm_after,
-        tick: round.tick,
-        period: round.period,
-        tenant,
-        watched,
-        quota: TenantQuota::new(tenant.seed()),
+        context: round.context,
+        quota: TenantQuota::new(snapshot.id().seed()),
+        tenant: snapshot.id(),
+        snapshot,
         until: (Instant::now() + PROBING_TIME).min(end),
     };
     let observer = &observer;
@@ -112,8 +105,9 @@ impl<P: Probe> Observer<'_, P> {
     /// A failure that would change the status is confirmed by further attempts, each on a fresh connection and a while
     /// later, or by the tick before; an attempt that succeeds is the verdict.
     async fn check(&self, service: &Service, failed_first: &mut Option<Observation>) -> Finding {
-        let before = status::current(&self.watched.state, service);
-        let confirmation = status::confirmation(&self.watched.state, service, self.tick, self.period);
+        let before = status::current(&self.snapshot.state, service);
+        let confirmation =
+            status::confirmation(&self.snapshot.state, service, self.context.tick, self.context.period);
         let kind = match confirmation {
             Confirmation::Carried => AttemptKind::Carried,
             Confirmation::Attempts if before.status == Status::Alive => AttemptKind::Expected,
@@ -164,7 +158,7 @@ impl<P: Probe> Observer<'_, P> {
 
     /// A failure that there is no time to confirm. The next tick may do so, unless our own network failed in this one.
     fn cut_off(&self, service: &Service, seen: Observation) -> Finding {
-        let before = status::current(&self.watched.state, service);
+        let before = status::current(&self.snapshot.state, service);
         if may_be_suppressed(before) && self.controls.have_failed() {
             Finding::Suppressed(seen)
         } else {

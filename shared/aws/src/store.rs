@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use domain::handoff::HandoffRef;
 use domain::id::{HandoffId, ServiceId, TenantId};
 use domain::service::{Change, Service};
+pub use domain::snapshot::{FailureStreak, TenantSnapshot};
 use domain::status::State;
 use domain::tenant::{NextKey, Tenant, TenantStatus};
 use domain::tick::Tick;
@@ -154,30 +155,6 @@ pub trait Registrations: Send + Sync {
         change: &ServiceChange<'_>,
         now: Timestamp,
     ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
-}
-
-/// Since when the deliveries of a tenant have failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FailureStreak {
-    /// Since when every delivery has failed.
-    pub failing_since: Option<Timestamp>,
-    /// Since when every failure was a 404 or 410.
-    pub gone_since: Option<Timestamp>,
-}
-
-/// Everything a tick needs to know of a tenant, from one Query.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TenantSnapshot {
-    /// The tenant.
-    pub tenant: Tenant,
-    /// Its services that are not pending.
-    pub services: Vec<Service>,
-    /// Services whose records cannot be read: they are skipped, and the others are checked.
-    pub unreadable: Vec<ServiceId>,
-    /// What earlier ticks saw.
-    pub state: State,
-    /// Since when deliveries fail.
-    pub failures: FailureStreak,
 }
 
 /// A range of tenants in the order of their ids: after the one, through the other.

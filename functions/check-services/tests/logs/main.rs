@@ -165,7 +165,7 @@ async fn what_cannot_be_told(log: &mut Log) {
     function.keys = KeyCache::new(world.aws.wrapping_key());
     function.settings.triggers.allow_loopback = true;
     world.next_tick(&function).await;
-    let not_signed = "the update could not be signed; the next tick carries it";
+    let not_signed = "a tenant's key cannot sign";
     log.expect("a disabled key", &[line("ERROR", not_signed)]);
 
     let future = Event::Scheduled { time: Timestamp::MAX };
@@ -335,7 +335,7 @@ async fn a_key_that_follows(log: &mut Log) {
     kms.disable_key().key_id(&world.aws.wrapping_key_id).send().await.unwrap();
     let cold = world.function();
     world.next_tick(&cold).await;
-    let not_signed = line("ERROR", "one of the tenant's two keys cannot sign");
+    let not_signed = line("ERROR", "a tenant's key cannot sign");
     log.expect("two keys that cannot sign", &[not_signed]);
     kms.enable_key().key_id(&world.aws.wrapping_key_id).send().await.unwrap();
 
@@ -347,7 +347,7 @@ async fn a_key_that_follows(log: &mut Log) {
     log.expect(
         "a next key that is unusable",
         &[
-            line("ERROR", "one of the tenant's two keys cannot sign"),
+            line("ERROR", "a tenant's key cannot sign"),
             json!({ "level": "ERROR", "message": unusable, "key.id": next.key.public.kid() }),
         ],
     );

@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
 
 mod status;
+mod tick_plan;
 mod vectors;

@@ -4,10 +4,10 @@
 //! switched, and the backend until it knows of it. So the key that is more likely to be trusted signs first, and the other
 //! one as soon as the app answers UNAUTHORIZED. Deliberately absent: who gets a new key (rotate-keys), and every private key.
 
-use domain::key::TenantKey;
-use domain::response::{CallbackResponse, ResponseCode};
-use domain::tenant::{NextKey, Tenant};
-use domain::tick::{Period, Tick};
+use crate::key::TenantKey;
+use crate::response::{CallbackResponse, ResponseCode};
+use crate::tenant::{NextKey, Tenant};
+use crate::tick::{Period, Tick};
 use jiff::SignedDuration;
 
 /// For how many periods of the alarm an app that refuses its next key is offered it all the same, or an unusable one tried:
@@ -18,14 +18,14 @@ const SHORTEST_ALARM_PERIOD: SignedDuration = SignedDuration::from_mins(5);
 
 /// Whether the app is to be told under its next key first. Not once its endorsement has ended, or when the app has refused
 /// it for a while, or it was unusable for as long; rotate-keys endorses it anew in time.
-pub(crate) fn is_tried_first(next: &NextKey, tick: Tick, period: Period) -> bool {
-    let retry_policy = period.duration().max(SHORTEST_ALARM_PERIOD) * REFUSED_PERIODS;
+pub fn is_tried_first(next: &NextKey, tick: Tick, period: Period) -> bool {
+    let limit = period.duration().max(SHORTEST_ALARM_PERIOD) * REFUSED_PERIODS;
     let is_endorsed = next.is_accepted || tick.start() < next.endorsed_until;
-    is_endorsed && next.refused_at.is_none_or(|since| tick.start().duration_since(since) < retry_policy)
+    is_endorsed && next.refused_at.is_none_or(|since| tick.start().duration_since(since) < limit)
 }
 
 /// The tenant's keys in the order in which they sign.
-pub(crate) fn order(tenant: &Tenant, tick: Tick, period: Period) -> impl Iterator<Item = &TenantKey> {
+pub fn order(tenant: &Tenant, tick: Tick, period: Period) -> impl Iterator<Item = &TenantKey> {
     let next = tenant.next_key.as_ref();
     let (first, second) = match next {
         Some(next) if is_tried_first(next, tick, period) => (&next.key, Some(&tenant.key)),
@@ -35,13 +35,13 @@ pub(crate) fn order(tenant: &Tenant, tick: Tick, period: Period) -> impl Iterato
 }
 
 /// Whether an answer can be another one under the tenant's other key.
-pub(crate) fn may_be_the_key(answer: &CallbackResponse) -> bool {
+pub fn may_be_the_key(answer: &CallbackResponse) -> bool {
     *answer == CallbackResponse::App(ResponseCode::Unauthorized)
 }
 
 /// What an answer says about the next key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NextKeyVerdict {
+pub enum NextKeyVerdict {
     /// Nothing new.
     Nothing,
     /// The app trusts it; to be noted. Once is not enough: a registration that the app handles at the same moment can
@@ -58,7 +58,7 @@ pub(crate) enum NextKeyVerdict {
 
 /// Why a key that was tried did not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KeyFailure {
+pub enum KeyFailure {
     /// The app does not trust it.
     NotTrusted,
     /// It cannot be unwrapped, or is another one than its record names.
@@ -66,7 +66,7 @@ pub(crate) enum KeyFailure {
 }
 
 /// What is known once the app has answered `answer` to an UPDATE that `signer` signed; `failed` was tried before it.
-pub(crate) fn verdict(
+pub fn verdict(
     tenant: &Tenant,
     signer: &TenantKey,
     failed: Option<(&TenantKey, KeyFailure)>,
