@@ -18,9 +18,11 @@ const ROUNDS: usize = 8;
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ChangeError {
-    /// The hand-off is used for something else, or late and bound to nothing.
-    #[error("hand-off refused: {0}")]
-    Handoff(&'static str),
+    /// The hand-off is late, and bound to nothing that it could repeat.
+    #[error("hand-off refused: expired")]
+    HandoffExpired,
+    #[error("hand-off refused: used for something else")]
+    HandoffUsed,
     /// Somebody else added the service.
     #[error("the service is somebody else's")]
     NotTheOwner,
@@ -51,8 +53,8 @@ pub(crate) async fn change(
         let now = clock.now();
         let is_done = match store.handoff_use(&handoff.reference.id, now).await? {
             Some(used) if used == wanted => true,
-            Some(_) => return Err(ChangeError::Handoff("used for something else")),
-            None if handoff.is_late(now) => return Err(ChangeError::Handoff("expired")),
+            Some(_) => return Err(ChangeError::HandoffUsed),
+            None if handoff.is_late(now) => return Err(ChangeError::HandoffExpired),
             None => false,
         };
         let found = store.find(&tenant_id, now).await?;
@@ -90,8 +92,8 @@ impl ChangeError {
     /// What the person is told, and how to go on.
     pub(crate) fn problem(&self) -> Problem {
         match self {
-            Self::Handoff("expired") => handoff_problem(&HandoffError::Expired, Purpose::Manage),
-            Self::Handoff(_) => {
+            Self::HandoffExpired => handoff_problem(&HandoffError::Expired, Purpose::Manage),
+            Self::HandoffUsed => {
                 let detail = "It has been used for something else. Go back to Jira, open the Health Monitor page and press \
                               the button there again.";
                 Problem::new(401, "HANDOFF_USED", "This link has been used", detail)

@@ -25,7 +25,7 @@ use domain::target_url::TargetError;
 use domain::tenant::{Tenant, TenantStatus};
 use domain::tick::Period;
 use jiff::Timestamp;
-use probe::{Attempt, HttpProbe, Probe as _, TenantQuota};
+use probe::{Attempt, HttpProbe, TenantQuota};
 use web::problem::{FieldError, Problem, handoff_problem};
 
 use crate::input::Wanted;
@@ -51,9 +51,11 @@ pub struct Added {
 /// Why a registration ended without a service.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistrationError {
-    /// The hand-off is used, or late and bound to nothing.
-    #[error("hand-off refused: {0}")]
-    Handoff(&'static str),
+    /// The hand-off is late, and bound to nothing that it could resume.
+    #[error("hand-off refused: expired")]
+    HandoffExpired,
+    #[error("hand-off refused: used for another service")]
+    HandoffUsed,
     /// The hand-off was tried as often as allowed.
     #[error("hand-off refused: all {ATTEMPTS_PER_HANDOFF} attempts are used")]
     AttemptsUsed,
@@ -159,8 +161,8 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         };
         match self.store.handoff_use(&request.handoff.reference.id, now).await? {
             Some(used) if used == registration => Ok(true),
-            Some(_) => Err(RegistrationError::Handoff("used for another service")),
-            None if request.handoff.is_late(now) => Err(RegistrationError::Handoff("expired")),
+            Some(_) => Err(RegistrationError::HandoffUsed),
+            None if request.handoff.is_late(now) => Err(RegistrationError::HandoffExpired),
             None => Ok(false),
         }
     }
@@ -168,7 +170,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
     /// The check before anything is stored, which decides whether the endpoint may be probed at all.
     async fn first_check(&self, request: &Request<'_>) -> Result<Observation, RegistrationError> {
         let Request { tenant_id: tenant, service_id: service, wanted: Wanted { check, .. }, .. } = request;
-        let first = self.probe.probe(check, &TenantQuota::default(), Attempt::EXPECTED).await;
+        let (first, refused) = self.probe.attempt(check, &TenantQuota::default(), Attempt::EXPECTED).await;
         match first.failure {
             None => {}
             // It is, or leads to, an address that is not public.
@@ -189,21 +191,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
                 "service is not alive"
             ),
         }
-        // Why a name is blocked or unreachable is known to the resolver; the person who typed it should learn it.
-        if matches!(first.failure, Some(ProbeFailure::Blocked | ProbeFailure::Connect)) {
-            self.probe.explain(&check.url).await.map_err(RegistrationError::Target)?;
-        }
-        if first.failure == Some(ProbeFailure::Blocked) {
-            // The host itself is public: it answered with a redirect, or its name leads elsewhere now.
-            let redirected = first.http_status.is_some();
-            let refusal = if redirected {
-                TargetError::Redirect
-            } else {
-                TargetError::Address("another at each look-up")
-            };
-            return Err(RegistrationError::Target(refusal));
-        }
-        Ok(first)
+        refused.map_or(Ok(first), |error| Err(RegistrationError::Target(error)))
     }
 
     /// Stores the pending registration. `resumes` says that it was stored before under the same hand-off: it is not stored
@@ -454,8 +442,8 @@ impl RegistrationError {
     /// What the person is told, and how to go on.
     pub(crate) fn problem(&self) -> Problem {
         match self {
-            Self::Handoff("expired") => handoff_problem(&HandoffError::Expired, Purpose::Register),
-            Self::Handoff(_) => {
+            Self::HandoffExpired => handoff_problem(&HandoffError::Expired, Purpose::Register),
+            Self::HandoffUsed => {
                 let detail =
                     "It has been used for another service. Go back to Jira and press “Add service” again.";
                 Problem::new(401, "HANDOFF_USED", "This link has been used", detail)

@@ -117,21 +117,30 @@ impl<C: Clock> HttpProbe<C> {
         Ok(Self { connector, resolver, policy, limiter, limits, clock })
     }
 
-    /// What the addresses behind a name say about a target that passed [`TargetPolicy::target`]: forbidden, or IPv6 only.
-    ///
-    /// For a registration that wants to tell why its first check was `blocked` or could not `connect`. Looks up the
-    /// name, and connects to nothing. A name that does not resolve is no refusal.
-    pub async fn explain(&self, target: &TargetUrl) -> Result<(), TargetError> {
-        let Some(Host::Domain(name)) = target.url().host() else { return Ok(()) };
-        match timeout(Duration::from_millis(Check::DEFAULT_TIMEOUT_MS.into()), self.resolver.addresses(name))
-            .await
-        {
-            Ok(Err(error)) => Option::from(error).map_or(Ok(()), Err),
-            _ => Ok(()),
-        }
+    /// One attempt, with the reason when the target policy forbids the target, or there is no way to its addresses.
+    pub async fn attempt(
+        &self,
+        check: &Check,
+        quota: &TenantQuota,
+        attempt: Attempt,
+    ) -> (Observation, Option<TargetError>) {
+        let timeout_ms = check.timeout_ms.clamp(*Check::TIMEOUT_MS.start(), *Check::TIMEOUT_MS.end());
+        let mut budget = Budget { left: Duration::from_millis(timeout_ms.into()), ..Budget::default() };
+        let mut seen = Seen::default();
+        let failure = self.follow(check, Asker { quota, attempt }, &mut budget, &mut seen).await.err();
+        let observation = Observation {
+            checked_at: budget.began_at.unwrap_or_else(|| whole_seconds(self.clock.now())),
+            response_time_ms: u32::try_from(budget.spent.as_millis()).unwrap_or(u32::MAX),
+            attempts: 1,
+            http_status: seen.http_status,
+            failure,
+            certificate_expires_at: seen.certificate_expires_at,
+        };
+        (observation, seen.refused)
     }
 
-    async fn attempt(
+    /// Requests one URL after the other, as redirects lead.
+    async fn follow(
         &self,
         check: &Check,
         asker: Asker<'_>,
@@ -139,10 +148,11 @@ impl<C: Clock> HttpProbe<C> {
         seen: &mut Seen,
     ) -> Result<(), ProbeFailure> {
         // A stored URL was judged under the policy of its time.
-        let mut target = self.policy.canonical(check.url.url().clone()).map_err(|_| ProbeFailure::Blocked)?;
+        let stored = self.policy.canonical(check.url.url().clone());
+        let mut target = stored.map_err(|error| seen.refuse(error, ProbeFailure::Blocked))?;
         let mut visited = Vec::new();
         loop {
-            let addresses = self.addresses(&target, asker, budget).await?;
+            let addresses = self.addresses(&target, asker, budget, seen).await?;
             let (tcp, mut permit) = self.connect(&target, &addresses, asker, budget).await?;
             // Boxed, since it is large, and a tick moves many probes about.
             let ask = Box::pin(self.ask(check, &target, tcp, seen));
@@ -166,6 +176,7 @@ impl<C: Clock> HttpProbe<C> {
         target: &TargetUrl,
         asker: Asker<'_>,
         budget: &mut Budget,
+        seen: &mut Seen,
     ) -> Result<Vec<IpAddr>, ProbeFailure> {
         match target.url().host() {
             Some(Host::Domain(name)) => {
@@ -176,13 +187,16 @@ impl<C: Clock> HttpProbe<C> {
                     if !matches!(&found, Err(error) if error.is_silence()) {
                         permit.answered();
                     }
-                    Ok(found?)
+                    found.map_err(|error| {
+                        let failure = error.failure();
+                        error.refused().map_or(failure, |refused| seen.refuse(refused, failure))
+                    })
                 };
                 budget.spend(look_up).await
             }
             Some(Host::Ipv4(ip)) => Ok(vec![ip.into()]),
             Some(Host::Ipv6(ip)) => Ok(vec![ip.into()]),
-            None => Err(ProbeFailure::Blocked),
+            None => Err(seen.refuse(TargetError::HostSyntax, ProbeFailure::Blocked)),
         }
     }
 
@@ -229,7 +243,8 @@ impl<C: Clock> HttpProbe<C> {
         tcp: TcpStream,
         seen: &mut Seen,
     ) -> Result<Option<TargetUrl>, ProbeFailure> {
-        let request = request(check.method, target)?;
+        let request = request(check.method, target)
+            .map_err(|_| seen.refuse(TargetError::Syntax, ProbeFailure::Blocked))?;
         let connection = self.connector.secure(target, tcp).await.map_err(|error| match error {
             ConnectError::Tcp => ProbeFailure::Connect,
             ConnectError::Tls(certificate_end) => {
@@ -265,10 +280,15 @@ impl<C: Clock> HttpProbe<C> {
         if !is_redirect(status) {
             return Err(ProbeFailure::Status);
         }
-        self.next_hop(target, response.headers()).map(Some)
+        self.next_hop(target, response.headers(), seen).map(Some)
     }
 
-    fn next_hop(&self, from: &TargetUrl, headers: &HeaderMap) -> Result<TargetUrl, ProbeFailure> {
+    fn next_hop(
+        &self,
+        from: &TargetUrl,
+        headers: &HeaderMap,
+        seen: &mut Seen,
+    ) -> Result<TargetUrl, ProbeFailure> {
         let location = headers.get(LOCATION).ok_or(ProbeFailure::Redirect)?;
         if location.len() > MAX_LOCATION_BYTES {
             return Err(ProbeFailure::Redirect);
@@ -279,7 +299,7 @@ impl<C: Clock> HttpProbe<C> {
         if from.is_https() && next.scheme() == "http" {
             return Err(ProbeFailure::Redirect);
         }
-        self.policy.canonical(next).map_err(|_| ProbeFailure::Blocked)
+        self.policy.canonical(next).map_err(|error| seen.refuse(error, ProbeFailure::Blocked))
     }
 
     async fn read_body(&self, mut body: Incoming) -> Result<(), ProbeFailure> {
@@ -294,18 +314,7 @@ impl<C: Clock> HttpProbe<C> {
 
 impl<C: Clock> Probe for HttpProbe<C> {
     async fn probe(&self, check: &Check, quota: &TenantQuota, attempt: Attempt) -> Observation {
-        let timeout_ms = check.timeout_ms.clamp(*Check::TIMEOUT_MS.start(), *Check::TIMEOUT_MS.end());
-        let mut budget = Budget { left: Duration::from_millis(timeout_ms.into()), ..Budget::default() };
-        let mut seen = Seen::default();
-        let failure = self.attempt(check, Asker { quota, attempt }, &mut budget, &mut seen).await.err();
-        Observation {
-            checked_at: budget.began_at.unwrap_or_else(|| whole_seconds(self.clock.now())),
-            response_time_ms: u32::try_from(budget.spent.as_millis()).unwrap_or(u32::MAX),
-            attempts: 1,
-            http_status: seen.http_status,
-            failure,
-            certificate_expires_at: seen.certificate_expires_at,
-        }
+        self.attempt(check, quota, attempt).await.0
     }
 }
 
@@ -347,9 +356,17 @@ impl Budget {
 struct Seen {
     http_status: Option<u16>,
     certificate_expires_at: Option<Timestamp>,
+    refused: Option<TargetError>,
 }
 
 impl Seen {
+    /// Notes why a target is refused. After a response it is a redirect's.
+    fn refuse(&mut self, error: TargetError, failure: ProbeFailure) -> ProbeFailure {
+        let is_redirected = self.http_status.is_some() && failure == ProbeFailure::Blocked;
+        self.refused = Some(if is_redirected { TargetError::Redirect } else { error });
+        failure
+    }
+
     fn certificate_ends(&mut self, end: Option<Timestamp>) {
         self.certificate_expires_at = match (self.certificate_expires_at, end) {
             (Some(earlier), Some(end)) => Some(earlier.min(end)),

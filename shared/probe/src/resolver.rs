@@ -58,6 +58,23 @@ impl LookupError {
     pub(super) fn is_silence(&self) -> bool {
         matches!(self, Self::Dns(error) if !matches!(error, NetError::Dns(_)))
     }
+
+    pub(super) fn failure(&self) -> ProbeFailure {
+        match self {
+            Self::Forbidden(_) => ProbeFailure::Blocked,
+            Self::Ipv6Only => ProbeFailure::Connect,
+            Self::NoAddress | Self::Dns(_) => ProbeFailure::Dns,
+        }
+    }
+
+    /// Why nothing may or can be connected to, as far as a person can mend it.
+    pub(super) fn refused(self) -> Option<TargetError> {
+        match self {
+            Self::Forbidden(error) => Some(error),
+            Self::Ipv6Only => Some(TargetError::Ipv6Only),
+            Self::NoAddress | Self::Dns(_) => None,
+        }
+    }
 }
 
 pub(super) struct VettingResolver {
@@ -129,24 +146,4 @@ fn name_server(at: &SocketAddr) -> NameServerConfig {
         connection
     });
     NameServerConfig::new(at.ip(), true, connections.into())
-}
-
-impl From<LookupError> for Option<TargetError> {
-    fn from(error: LookupError) -> Self {
-        match error {
-            LookupError::Forbidden(refusal) => Some(refusal),
-            LookupError::Ipv6Only => Some(TargetError::Ipv6Only),
-            LookupError::NoAddress | LookupError::Dns(_) => None,
-        }
-    }
-}
-
-impl From<LookupError> for ProbeFailure {
-    fn from(error: LookupError) -> Self {
-        match error {
-            LookupError::Forbidden(_) => Self::Blocked,
-            LookupError::Ipv6Only => Self::Connect,
-            LookupError::NoAddress | LookupError::Dns(_) => Self::Dns,
-        }
-    }
 }

@@ -3,19 +3,16 @@
 use std::time::Duration;
 
 use domain::check::{Check, ProbeFailure};
-use domain::target_url::{TargetError, TargetPolicy, TargetUrl};
+use domain::target_url::{TargetError, TargetPolicy};
 use hickory_resolver::proto::rr::RecordType;
 use probe::Network;
+use probe::{Attempt, TenantQuota};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::server::{Server, answer};
 use super::{ProbeAlone as _, get, hasty, loopback, names_from, prober_in};
 use testing::names::{NameServer, Reply, addresses};
-
-fn target(url: &str) -> TargetUrl {
-    loopback().target(url).unwrap()
-}
 
 #[tokio::test]
 async fn a_name_is_looked_up_once_and_asked_under_its_name() {
@@ -58,12 +55,11 @@ async fn a_name_with_any_forbidden_address_is_blocked() {
         let url = server.url_at("service.example.com", "/");
         let prober = prober_in(&names_from(&names), TargetPolicy::public(Vec::new(), Vec::new()));
 
-        let seen = prober.probe_alone(&get(&url)).await;
+        let (seen, refused) = prober.attempt(&get(&url), &TenantQuota::default(), Attempt::EXPECTED).await;
 
         assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Blocked), None), "{answers:?}");
         assert_eq!(server.connections(), 0);
-        let refusal = prober.explain(&target(&url)).await.unwrap_err();
-        assert_eq!(refusal.range(), Some(range), "{answers:?}");
+        assert_eq!(refused.unwrap().range(), Some(range), "{answers:?}");
     }
 }
 
@@ -89,9 +85,9 @@ async fn a_name_that_is_rebound_between_attempts_is_blocked() {
 async fn a_name_with_ipv6_addresses_only_is_connect_and_explained() {
     let names = NameServer::answering(&["2606:4700::1111"]).await;
     let prober = prober_in(&names_from(&names), loopback());
-    let seen = prober.probe_alone(&get("http://v6.example.com/")).await;
-    assert_eq!(seen.failure, Some(ProbeFailure::Connect));
-    assert_eq!(prober.explain(&target("http://v6.example.com/")).await, Err(TargetError::Ipv6Only));
+    let check = get("http://v6.example.com/");
+    let (seen, refused) = prober.attempt(&check, &TenantQuota::default(), Attempt::EXPECTED).await;
+    assert_eq!((seen.failure, refused), (Some(ProbeFailure::Connect), Some(TargetError::Ipv6Only)));
 }
 
 #[tokio::test]
@@ -101,7 +97,6 @@ async fn a_name_with_an_ipv4_address_is_not_asked_for_ipv6() {
     let url = server.url_at("both.example.com", "/");
     let prober = prober_in(&names_from(&names), loopback());
     assert!(prober.probe_alone(&get(&url)).await.is_alive());
-    assert_eq!(prober.explain(&target(&url)).await, Ok(()));
     assert!(names.questions().iter().all(|(_, kind)| *kind == RecordType::A));
 }
 
@@ -109,9 +104,9 @@ async fn a_name_with_an_ipv4_address_is_not_asked_for_ipv6() {
 async fn addresses_that_a_name_server_synthesised_are_dropped() {
     let names = NameServer::answering(&["64:ff9b::a00:1"]).await;
     let prober = prober_in(&names_from(&names), loopback());
-    let seen = prober.probe_alone(&get("http://nat64.example.com/")).await;
-    assert_eq!(seen.failure, Some(ProbeFailure::Dns));
-    assert_eq!(prober.explain(&target("http://nat64.example.com/")).await, Ok(()));
+    let check = get("http://nat64.example.com/");
+    let (seen, refused) = prober.attempt(&check, &TenantQuota::default(), Attempt::EXPECTED).await;
+    assert_eq!((seen.failure, refused), (Some(ProbeFailure::Dns), None));
 }
 
 #[tokio::test]
@@ -123,9 +118,13 @@ async fn names_that_do_not_resolve_are_dns() {
     ] {
         let names = NameServer::replying(reply).await;
         let prober = prober_in(&names_from(&names), loopback());
-        let seen = prober.probe_alone(&get("http://service.example.com/")).await;
-        assert_eq!((seen.failure, seen.http_status), (Some(ProbeFailure::Dns), None), "{what}");
-        assert_eq!(prober.explain(&target("http://service.example.com/")).await, Ok(()), "{what}");
+        let check = get("http://service.example.com/");
+        let (seen, refused) = prober.attempt(&check, &TenantQuota::default(), Attempt::EXPECTED).await;
+        assert_eq!(
+            (seen.failure, seen.http_status, refused),
+            (Some(ProbeFailure::Dns), None, None),
+            "{what}"
+        );
     }
 }
 
