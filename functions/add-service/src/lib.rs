@@ -21,6 +21,7 @@ use lambda_http::http::Method;
 use lambda_http::{Body, Request, RequestExt as _, Response};
 use probe::HttpProbe;
 use serde_json::json;
+use web::form::{self, Form};
 use web::gateway;
 use web::page;
 use web::problem::{Problem, handoff_problem};
@@ -33,7 +34,7 @@ mod registration;
 
 pub use registration::{Added, RegistrationError};
 
-use input::{Fields, Invalid};
+use input::Invalid;
 use registration::Registrar;
 
 /// A second less than the function's 29 s, so that a person gets an answer of ours and not API Gateway's.
@@ -90,7 +91,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
 
     async fn add(&self, request: &Request, format: Format) -> Response<Body> {
         let request_id = gateway::request_id(request);
-        let (fields, handoff) = match self.read(request) {
+        let (form, handoff) = match self.read(request) {
             Ok(read) => read,
             Err(refused) => {
                 refused.log("registration", request_id, None, None);
@@ -98,7 +99,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
                 return response::problem(&problem, format, || page::notice(&problem, None));
             }
         };
-        let outcome = match fields.validate(&self.policy) {
+        let outcome = match input::validate(&form, &self.policy) {
             Ok(wanted) => {
                 let registrar = self.registrar(request_id);
                 match tokio::time::timeout(TIME_LIMIT, registrar.register(&handoff, &wanted)).await {
@@ -129,19 +130,19 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
                     {
                         page::notice(&problem, handoff.callback_url.as_ref())
                     } else {
-                        page::register(&fields.form_input(), &handoff, Some(&problem))
+                        page::register(&form, &handoff, Some(&problem))
                     }
                 })
             }
         }
     }
 
-    fn read(&self, request: &Request) -> Result<(Fields, Handoff), Box<Refused>> {
+    fn read(&self, request: &Request) -> Result<(Form, Handoff), Box<Refused>> {
         from_our_page(request)?;
-        let fields = Fields::read(request.headers(), request.body())?;
-        let handoff = self.handoffs.read(fields.handoff(), self.clock.now());
+        let form = Form::read(request.headers(), request.body(), form::SERVICE_FIELDS)?;
+        let handoff = self.handoffs.read(form.given("handoff"), self.clock.now());
         let handoff = handoff.map_err(|error| Box::new(Refused::handoff(&error, Purpose::Register)))?;
-        Ok((fields, handoff))
+        Ok((form, handoff))
     }
 
     async fn manage(&self, request: &Request, format: Format) -> Response<Body> {
@@ -195,8 +196,8 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
 
     fn read_management(&self, request: &Request) -> Result<Management, Box<Refused>> {
         from_our_page(request)?;
-        let token = input::read_handoff(request.headers(), request.body())?;
-        let management = self.handoffs.read_management(token.as_deref(), self.clock.now());
+        let form = Form::read(request.headers(), request.body(), form::CHANGE_FIELDS)?;
+        let management = self.handoffs.read_management(form.given("handoff"), self.clock.now());
         management.map_err(|error| Box::new(Refused::handoff(&error, Purpose::Manage)))
     }
 

@@ -12,8 +12,9 @@ use domain::key::{Jwks, KeyError, Sign};
 use jiff::Timestamp;
 use lambda_http::http::Method;
 use lambda_http::{Body, Request, RequestExt as _, Response};
+use web::form::Form;
 use web::gateway::request_id;
-use web::page::{self, FormInput};
+use web::page;
 use web::problem::{Problem, handoff_problem};
 use web::response::{self, Format};
 
@@ -62,7 +63,7 @@ impl<K: Sign, C: Clock> Register<K, C> {
                     tenant.id = %handoff.tenant_id(),
                     "registration page shown"
                 );
-                response::html(200, page::register(&FormInput::default(), &handoff, None))
+                response::html(200, page::register(&Form::default(), &handoff, None))
             }
             Err(error) => refuse(request, format, &error, Purpose::Register),
         }

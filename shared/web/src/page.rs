@@ -5,6 +5,7 @@
 
 use askama::Template;
 
+use crate::form::Form;
 use crate::problem::Problem;
 use domain::check::{Observation, ProbeFailure};
 use domain::handoff::{Handoff, Management, ReturnUrl};
@@ -15,29 +16,10 @@ use domain::tick::Period;
 /// The stylesheet of every page, served as `style.css`.
 pub const STYLE: &str = include_str!("../templates/style.css");
 
-/// The form's fields as they were sent, so that a person never types them twice.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FormInput {
-    /// `name`.
-    pub name: String,
-    /// `url`.
-    pub url: String,
-    /// `method`.
-    pub method: String,
-    /// `expectedStatus`.
-    pub expected_status: String,
-    /// `timeoutMs`.
-    pub timeout_ms: String,
-    /// `downAfter`.
-    pub down_after: String,
-    /// `aliveAfter`.
-    pub alive_after: String,
-}
-
 #[derive(Template)]
 #[template(path = "register.html")]
 struct RegisterPage<'a> {
-    input: &'a FormInput,
+    form: &'a Form,
     site: Option<&'a str>,
     back: Option<&'a str>,
     handoff: &'a str,
@@ -65,10 +47,11 @@ impl RegisterPage<'_> {
 
     /// The options stay folded until one of them is set or wrong.
     fn shows_options(&self) -> bool {
-        let FormInput { expected_status, timeout_ms, down_after, alive_after, .. } = self.input;
-        let set = [expected_status, timeout_ms, down_after, alive_after].iter().any(|text| !text.is_empty());
-        let fields = ["method", "expectedStatus", "timeoutMs", "downAfter", "aliveAfter"];
-        set || self.input.method == "HEAD" || fields.iter().any(|field| self.error(field).is_some())
+        let texts = ["expectedStatus", "timeoutMs", "downAfter", "aliveAfter"];
+        let fields = [&texts[..], &["method"]].concat();
+        texts.iter().any(|field| !self.form.get(field).is_empty())
+            || self.form.get("method") == "HEAD"
+            || fields.iter().any(|field| self.error(field).is_some())
     }
 }
 
@@ -137,10 +120,10 @@ struct NoticePage<'a> {
 
 /// The registration form, with a problem to correct if there is one.
 #[must_use]
-pub fn register(input: &FormInput, handoff: &Handoff, problem: Option<&Problem>) -> String {
+pub fn register(form: &Form, handoff: &Handoff, problem: Option<&Problem>) -> String {
     let back = handoff.callback_url.as_ref();
     let page = RegisterPage {
-        input,
+        form,
         site: back.map(ReturnUrl::host),
         back: back.map(ReturnUrl::as_str),
         handoff: &handoff.token,
@@ -239,9 +222,9 @@ mod tests {
                 expires_at: jiff::Timestamp::UNIX_EPOCH,
             },
         };
-        let input = FormInput { name: "\"><script>alert(1)</script>".into(), ..FormInput::default() };
+        let form = Form::default().with("name", "\"><script>alert(1)</script>");
         let error = FieldError { field: "url", message: "<b>wrong</b>".into() };
-        let page = register(&input, &handoff, Some(&Problem::fields(400, "INVALID_INPUT", vec![error])));
+        let page = register(&form, &handoff, Some(&Problem::fields(400, "INVALID_INPUT", vec![error])));
         assert!(!page.contains("<script") && !page.contains("<b>"), "{page}");
         assert!(page.contains("<input type=\"hidden\" name=\"handoff\" value=\"a.b.c\">"), "{page}");
         assert_eq!(page.matches("type=\"hidden\"").count(), 1, "{page}");
