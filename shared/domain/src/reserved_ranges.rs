@@ -4,96 +4,68 @@
 //! files in `shared/domain/tests/fixtures/` are the registries themselves, and a test keeps both equal. **Every row is
 //! refused**, also the few that the registries call globally reachable (anycast relays, AS112): no service lives there.
 //!
-//! Deliberately absent: unwrapping an IPv4 address that is embedded in an IPv6 one (mapped, NAT64, 6to4, Teredo). All
+//! Not here: unwrapping an IPv4 address that is embedded in an IPv6 one (mapped, NAT64, 6to4, Teredo). All
 //! these forms lie in refused blocks, so there is nothing to unwrap and nothing to get wrong.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// A block of IPv4 addresses.
+use ipnet::{Ipv4Net, Ipv6Net};
+
+/// A range that IANA has reserved, by the registry's name for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ipv4Block {
-    /// The first address.
-    pub first: Ipv4Addr,
-    /// How many leading bits are fixed, 1..=32 or 0 for everything.
-    pub prefix: u8,
-    /// The registry's name for it.
+pub struct ReservedRange<N> {
+    pub net: N,
     pub name: &'static str,
 }
 
-/// A block of IPv6 addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ipv6Block {
-    /// The first address.
-    pub first: Ipv6Addr,
-    /// How many leading bits are fixed.
-    pub prefix: u8,
-    /// The registry's name for it.
-    pub name: &'static str,
-}
-
-impl Ipv4Block {
-    /// Whether the address lies in this block.
-    #[must_use]
-    pub const fn contains(&self, address: Ipv4Addr) -> bool {
-        (address.to_bits() ^ self.first.to_bits()).leading_zeros() >= self.prefix as u32
-    }
-}
-
-impl Ipv6Block {
-    /// Whether the address lies in this block.
-    #[must_use]
-    pub const fn contains(&self, address: Ipv6Addr) -> bool {
-        (address.to_bits() ^ self.first.to_bits()).leading_zeros() >= self.prefix as u32
-    }
-}
-
-const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8, name: &'static str) -> Ipv4Block {
-    Ipv4Block { first: Ipv4Addr::new(a, b, c, d), prefix, name }
+const fn v4(first: [u8; 4], prefix: u8, name: &'static str) -> ReservedRange<Ipv4Net> {
+    let [a, b, c, d] = first;
+    ReservedRange { net: Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix), name }
 }
 
 /// `head` is the first four groups of the address, as they are written; the rest follows in `tail`.
-const fn v6(head: [u16; 4], tail: [u16; 4], prefix: u8, name: &'static str) -> Ipv6Block {
+const fn v6(head: [u16; 4], tail: [u16; 4], prefix: u8, name: &'static str) -> ReservedRange<Ipv6Net> {
     let first = Ipv6Addr::new(head[0], head[1], head[2], head[3], tail[0], tail[1], tail[2], tail[3]);
-    Ipv6Block { first, prefix, name }
+    ReservedRange { net: Ipv6Net::new_assert(first, prefix), name }
 }
 
 const ZERO: [u16; 4] = [0; 4];
 
 /// The IPv4 registry, row by row.
-pub const IPV4_REGISTRY: &[Ipv4Block] = &[
-    v4(0, 0, 0, 0, 8, "\"This network\""),
-    v4(0, 0, 0, 0, 32, "\"This host on this network\""),
-    v4(10, 0, 0, 0, 8, "Private-Use"),
-    v4(100, 64, 0, 0, 10, "Shared Address Space"),
-    v4(127, 0, 0, 0, 8, "Loopback"),
-    v4(169, 254, 0, 0, 16, "Link Local"),
-    v4(172, 16, 0, 0, 12, "Private-Use"),
-    v4(192, 0, 0, 0, 24, "IETF Protocol Assignments"),
-    v4(192, 0, 0, 0, 29, "IPv4 Service Continuity Prefix"),
-    v4(192, 0, 0, 8, 32, "IPv4 dummy address"),
-    v4(192, 0, 0, 9, 32, "Port Control Protocol Anycast"),
-    v4(192, 0, 0, 10, 32, "Traversal Using Relays around NAT Anycast"),
-    v4(192, 0, 0, 170, 32, "NAT64/DNS64 Discovery"),
-    v4(192, 0, 0, 171, 32, "NAT64/DNS64 Discovery"),
-    v4(192, 0, 2, 0, 24, "Documentation (TEST-NET-1)"),
-    v4(192, 31, 196, 0, 24, "AS112-v4"),
-    v4(192, 52, 193, 0, 24, "AMT"),
-    v4(192, 88, 99, 0, 24, "Deprecated (6to4 Relay Anycast)"),
-    v4(192, 88, 99, 2, 32, "6a44-relay anycast address"),
-    v4(192, 168, 0, 0, 16, "Private-Use"),
-    v4(192, 175, 48, 0, 24, "Direct Delegation AS112 Service"),
-    v4(198, 18, 0, 0, 15, "Benchmarking"),
-    v4(198, 51, 100, 0, 24, "Documentation (TEST-NET-2)"),
-    v4(203, 0, 113, 0, 24, "Documentation (TEST-NET-3)"),
-    v4(240, 0, 0, 0, 4, "Reserved"),
-    v4(255, 255, 255, 255, 32, "Limited Broadcast"),
+pub const IPV4_REGISTRY: &[ReservedRange<Ipv4Net>] = &[
+    v4([0, 0, 0, 0], 8, "\"This network\""),
+    v4([0, 0, 0, 0], 32, "\"This host on this network\""),
+    v4([10, 0, 0, 0], 8, "Private-Use"),
+    v4([100, 64, 0, 0], 10, "Shared Address Space"),
+    v4([127, 0, 0, 0], 8, "Loopback"),
+    v4([169, 254, 0, 0], 16, "Link Local"),
+    v4([172, 16, 0, 0], 12, "Private-Use"),
+    v4([192, 0, 0, 0], 24, "IETF Protocol Assignments"),
+    v4([192, 0, 0, 0], 29, "IPv4 Service Continuity Prefix"),
+    v4([192, 0, 0, 8], 32, "IPv4 dummy address"),
+    v4([192, 0, 0, 9], 32, "Port Control Protocol Anycast"),
+    v4([192, 0, 0, 10], 32, "Traversal Using Relays around NAT Anycast"),
+    v4([192, 0, 0, 170], 32, "NAT64/DNS64 Discovery"),
+    v4([192, 0, 0, 171], 32, "NAT64/DNS64 Discovery"),
+    v4([192, 0, 2, 0], 24, "Documentation (TEST-NET-1)"),
+    v4([192, 31, 196, 0], 24, "AS112-v4"),
+    v4([192, 52, 193, 0], 24, "AMT"),
+    v4([192, 88, 99, 0], 24, "Deprecated (6to4 Relay Anycast)"),
+    v4([192, 88, 99, 2], 32, "6a44-relay anycast address"),
+    v4([192, 168, 0, 0], 16, "Private-Use"),
+    v4([192, 175, 48, 0], 24, "Direct Delegation AS112 Service"),
+    v4([198, 18, 0, 0], 15, "Benchmarking"),
+    v4([198, 51, 100, 0], 24, "Documentation (TEST-NET-2)"),
+    v4([203, 0, 113, 0], 24, "Documentation (TEST-NET-3)"),
+    v4([240, 0, 0, 0], 4, "Reserved"),
+    v4([255, 255, 255, 255], 32, "Limited Broadcast"),
 ];
 
 /// RFC 5771. Multicast has a registry of its own.
-pub const IPV4_MULTICAST: Ipv4Block = v4(224, 0, 0, 0, 4, "Multicast");
+pub const IPV4_MULTICAST: ReservedRange<Ipv4Net> = v4([224, 0, 0, 0], 4, "Multicast");
 
 /// The IPv6 registry, row by row.
-pub const IPV6_REGISTRY: &[Ipv6Block] = &[
+pub const IPV6_REGISTRY: &[ReservedRange<Ipv6Net>] = &[
     v6(ZERO, [0, 0, 0, 1], 128, "Loopback Address"),
     v6(ZERO, ZERO, 128, "Unspecified Address"),
     v6(ZERO, [0, 0xffff, 0, 0], 96, "IPv4-mapped Address"),
@@ -122,10 +94,10 @@ pub const IPV6_REGISTRY: &[Ipv6Block] = &[
 ];
 
 /// RFC 4291: the only part of IPv6 from which global unicast addresses are given out.
-pub const IPV6_GLOBAL_UNICAST: Ipv6Block = v6([0x2000, 0, 0, 0], ZERO, 3, "Global unicast");
+pub const IPV6_GLOBAL_UNICAST: ReservedRange<Ipv6Net> = v6([0x2000, 0, 0, 0], ZERO, 3, "Global unicast");
 
 /// RFC 6052: where a DNS64 name server puts IPv4 addresses.
-pub const NAT64: Ipv6Block = v6([0x64, 0xff9b, 0, 0], ZERO, 96, "IPv4-IPv6 Translat.");
+pub const NAT64: ReservedRange<Ipv6Net> = v6([0x64, 0xff9b, 0, 0], ZERO, 96, "IPv4-IPv6 Translat.");
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -300,8 +272,8 @@ pub(crate) mod tests {
 
     #[test]
     fn table_equals_the_registries() {
-        let v4 = IPV4_REGISTRY.iter().map(|row| (IpAddr::V4(row.first), row.prefix, row.name));
-        let v6 = IPV6_REGISTRY.iter().map(|row| (IpAddr::V6(row.first), row.prefix, row.name));
+        let v4 = IPV4_REGISTRY.iter().map(|row| (IpAddr::V4(row.net.addr()), row.net.prefix_len(), row.name));
+        let v6 = IPV6_REGISTRY.iter().map(|row| (IpAddr::V6(row.net.addr()), row.net.prefix_len(), row.name));
         let table: Vec<_> = v4.chain(v6).collect();
         let rows: Vec<_> = rows(IPV4_CSV).into_iter().chain(rows(IPV6_CSV)).collect();
         let registry: Vec<(IpAddr, u8, &str)> = rows

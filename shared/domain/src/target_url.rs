@@ -4,7 +4,7 @@
 //! its special blocks ([`crate::reserved_ranges`]). A URL is judged once, when it is registered, and again at every
 //! redirect; the literal address in a URL here, every address a name resolves to in `resolver`.
 //!
-//! Deliberately absent: look-ups and connections. Everything in this module is a pure function of its arguments.
+//! Not here: look-ups and connections. Everything in this module is a pure function of its arguments.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -216,7 +216,7 @@ impl TargetPolicy {
         if text.is_empty() || text.chars().take(Self::MAX_URL_LENGTH + 1).count() > Self::MAX_URL_LENGTH {
             return Err(TargetError::Length);
         }
-        // The URL standard drops tabs and newlines and reads `\` as `/`. Whoever types those means something else.
+        // The URL standard drops tabs and newlines and reads `\` as `/`. A person who types those means something else.
         if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
             return Err(TargetError::Characters);
         }
@@ -331,12 +331,12 @@ pub fn is_public(ip: IpAddr) -> bool {
 fn forbidden_range(ip: IpAddr) -> Option<&'static str> {
     match ip {
         IpAddr::V4(ip) => {
-            let mut blocks = [IPV4_MULTICAST].iter().chain(IPV4_REGISTRY);
-            blocks.find(|block| block.contains(ip)).map(|block| block.name)
+            let mut ranges = [IPV4_MULTICAST].iter().chain(IPV4_REGISTRY);
+            ranges.find(|range| range.net.contains(&ip)).map(|range| range.name)
         }
         IpAddr::V6(ip) => {
-            let listed = IPV6_REGISTRY.iter().find(|block| block.contains(ip)).map(|block| block.name);
-            listed.or((!IPV6_GLOBAL_UNICAST.contains(ip)).then_some("not global unicast"))
+            let listed = IPV6_REGISTRY.iter().find(|range| range.net.contains(&ip)).map(|range| range.name);
+            listed.or((!IPV6_GLOBAL_UNICAST.net.contains(&ip)).then_some("not global unicast"))
         }
     }
 }
@@ -693,11 +693,11 @@ mod tests {
             (any::<u32>(), 0_usize..8).prop_map(|(bits, form)| IpAddr::V6(embeddings(bits.into())[form])),
             // Around the edges of every block.
             (0..IPV4_REGISTRY.len(), -2_i8..=2).prop_map(|(row, off)| {
-                let bits = IPV4_REGISTRY[row].first.to_bits();
+                let bits = IPV4_REGISTRY[row].net.addr().to_bits();
                 IpAddr::V4(bits.wrapping_add_signed(off.into()).into())
             }),
             (0..IPV6_REGISTRY.len(), -2_i8..=2).prop_map(|(row, off)| {
-                let bits = IPV6_REGISTRY[row].first.to_bits();
+                let bits = IPV6_REGISTRY[row].net.addr().to_bits();
                 IpAddr::V6(bits.wrapping_add_signed(off.into()).into())
             }),
         ]

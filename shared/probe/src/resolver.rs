@@ -4,7 +4,7 @@
 //! the addresses that are connected to, and there is no second look-up to rebind. Built on hickory, because its look-ups end
 //! when they are dropped; the operating system's would keep a thread until they end by themselves.
 //!
-//! Deliberately absent: a cache. An attempt after a failure must not repeat an old answer; the name server of the network
+//! Not here: a cache. An attempt after a failure must not repeat an old answer; the name server of the network
 //! has a cache. `/etc/hosts` and search domains, which are about the machine and not about the internet. AAAA records
 //! where there are A records: nothing would connect to them, and every query counts (Lambda's name server drops what is
 //! over 1,024 packets a second).
@@ -113,7 +113,7 @@ impl VettingResolver {
             addresses = self.records(name, RecordType::AAAA).await?;
         }
         // A name server that synthesises these (DNS64) does so for names it shouldn't, too; they are no sign of malice.
-        addresses.retain(|ip| !matches!(ip, IpAddr::V6(ip) if NAT64.contains(*ip)));
+        addresses.retain(|ip| !matches!(ip, IpAddr::V6(ip) if NAT64.net.contains(ip)));
         if addresses.is_empty() {
             return Err(LookupError::NoAddress);
         }
