@@ -1,7 +1,7 @@
 """Runs a function's binary as Lambda does: a process that asks a Runtime API for its events, and stays warm between them.
 
-Our own Runtime API rather than the local AWS's: only whoever starts the process can measure it, or kill it at a chosen
-instant. Deliberately absent: retries, and everything that the API has for extensions.
+Our own Runtime API rather than the local AWS's: only the program that starts the process can measure it, or kill it at a chosen
+instant. Not here: retries, and everything that the API has for extensions.
 """
 
 import http.server

@@ -1,6 +1,6 @@
 """Entry point of `make dev`, `make watch`, `make test` and others: installs the pinned tools into `.venv-*`, then hands over.
 
-Runs on the system's Python with its standard library alone. Deliberately absent: anything that talks to the local AWS.
+Runs on the system's Python with its standard library alone. Not here: anything that talks to the local AWS.
 """
 
 import hashlib

@@ -279,7 +279,7 @@ impl Refused {
         Self { error: Some(error.to_string()), ..handoff_problem(error, purpose).into() }
     }
 
-    /// The one line of a request that did nothing: the sender's mistake, or one that somebody here must look at. `what` is
+    /// The one line of a request that did nothing: the sender's mistake, or one that an operator must look at. `what` is
     /// a registration or a change.
     fn log(
         &self,

@@ -1,7 +1,7 @@
 //! The order of a change to a service: read, compare its owner, and change it in the transaction that binds the hand-off.
 //!
-//! A hand-off that is bound is one whose change is done, so whoever sends it again gets the same answer and changes nothing:
-//! a reloaded answer must not remove a service that was added again meanwhile. Deliberately absent: HTTP, and any call to the
+//! A hand-off that is bound is one whose change is done, so sending it again gets the same answer and changes nothing:
+//! a reloaded answer must not remove a service that was added again meanwhile. Not here: HTTP, and any call to the
 //! Forge app, which hears of the change with the next report.
 
 use aws::store::{HandoffUse, Registrations, ServiceChange, StoreError, WriteOutcome};
@@ -24,7 +24,7 @@ pub(crate) enum ChangeError {
     #[error("hand-off refused: used for something else")]
     HandoffUsed,
     /// Somebody else added the service.
-    #[error("the service is somebody else's")]
+    #[error("the service is another person's")]
     NotTheOwner,
     /// There is none to pause or to resume.
     #[error("no such service")]

@@ -1,7 +1,7 @@
 //! The order of a registration, so that a crash, a refusal or a lost answer at any point leaves nothing that the same
 //! request does not finish: count the attempt, check, store as pending, REGISTER, activate.
 //!
-//! Deliberately absent: HTTP, and any private key. This function can have REGISTER signed, never an UPDATE.
+//! Not here: HTTP, and any private key. This function can have REGISTER signed, never an UPDATE.
 
 use crate::config::ServiceLimits;
 use aws::metrics::{CallbackResult, Metric, Metrics};
@@ -10,12 +10,12 @@ use aws::store::{
     WriteOutcome,
 };
 use aws::system::Nonce;
-use callback::{Deliver, RetryPolicy, deliver};
+use callback::{Callback, Deliver, RetryPolicy, deliver};
 use domain::check::{Observation, ProbeFailure};
 use domain::clock::{Clock, whole_seconds};
 use domain::handoff::{Handoff, HandoffError, Purpose};
 use domain::id::{ServiceId, TenantId};
-use domain::jws::{self, CallbackClaims};
+use domain::jws::{self, CallbackClaims, Subject};
 use domain::key::{KeyError, MakeKey, Sign, TenantKey};
 use domain::report::{Register, RegisteredService, VERSION};
 use domain::response::{CallbackResponse, ResponseCode};
@@ -223,7 +223,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
             self.check_limits(handoff, &others, unreadable)?;
 
             let service = match &mine {
-                // The same URL again returns the first registration, whoever made it and however it was named.
+                // The same URL again returns the first registration, no matter who made it and how it was named.
                 Some(accepted) if is_accepted(accepted) => accepted.clone(),
                 pending => Service {
                     created_at: pending.as_ref().map_or(now, |pending| pending.created_at),
@@ -350,7 +350,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
                 id: &service.id,
                 name: &service.name,
                 url: service.check.url.as_str(),
-                // Who asks now: the app compares it with its own hand-off, also when somebody else added the service.
+                // Who asks now: the app compares it with its own hand-off, also when another person added the service.
                 owner: &handoff.owner,
                 added_by: &service.owner,
                 status: begun.status(),
@@ -359,18 +359,13 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, 
         };
         let body = serde_json::to_vec(&message).map_err(|error| KeyError::Refused(Box::new(error)))?;
         let jti = data_encoding::HEXLOWER.encode(&(self.nonce)());
-        let ids = (&tenant.cloud_id, &tenant_id);
-        let claims = CallbackClaims::new(self.issuer, ids, "health:register", jti, &body, now);
+        let subject = Subject { cloud_id: &tenant.cloud_id, tenant_id: &tenant_id, scope: "health:register" };
+        let claims = CallbackClaims::new(self.issuer, subject, jti, &body, now);
         let token = jws::sign("forge-callback+jwt", &claims, self.deployment_key).await?;
-        let (answer, attempts) = deliver(
-            self.callbacks,
-            &tenant.trigger_url,
-            &token,
-            &body,
-            RetryPolicy::REGISTER,
-            tenant_id.seed(),
-        )
-        .await;
+        let callback =
+            Callback { trigger: &tenant.trigger_url, token: &token, body: &body, is_expected: true };
+        let (answer, attempts) =
+            deliver(self.callbacks, callback, RetryPolicy::REGISTER, tenant_id.seed()).await;
         tracing::info!(
             request.id = self.request_id,
             tenant.id = %tenant_id,

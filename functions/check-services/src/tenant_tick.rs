@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use aws::store::{Checks, StoreError, WriteOutcome};
 use aws::telemetry::ErrorChain;
-use callback::{Deliver, RetryPolicy, deliver};
+use callback::{Callback, Deliver, RetryPolicy, deliver};
 use domain::clock::{Clock, whole_seconds};
 use domain::id::{ServiceId, TenantId};
-use domain::jws::{self, CallbackClaims};
+use domain::jws::{self, CallbackClaims, Subject};
 use domain::key::{KeyError, TenantKey, UnwrapKey};
 use domain::key_rotation::{self, KeyFailure, NextKeyVerdict};
 use domain::report::Update;
@@ -159,14 +159,15 @@ where
                 }
             };
             let left = (end - SETTLING_TIME).saturating_duration_since(Instant::now());
-            let retry_policy = RetryPolicy {
-                total: RetryPolicy::UPDATE.total.min(left),
+            let retry_policy =
+                RetryPolicy { total: RetryPolicy::UPDATE.total.min(left), ..RetryPolicy::UPDATE };
+            let callback = Callback {
+                trigger: &tenant.trigger_url,
+                token: &token,
+                body: &body,
                 is_expected: snapshot.failures.failing_since.is_none(),
-                ..RetryPolicy::UPDATE
             };
-            let (response, made) =
-                deliver(&self.callbacks, &tenant.trigger_url, &token, &body, retry_policy, plan.id().seed())
-                    .await;
+            let (response, made) = deliver(&self.callbacks, callback, retry_policy, plan.id().seed()).await;
             attempts += made;
             let is_final = !key_rotation::may_be_the_key(&response);
             delivered = Some(Delivered { response, signer: key, failed, now });
@@ -186,10 +187,10 @@ where
     ) -> Result<(String, Vec<u8>), KeyError> {
         let key = self.keys.key(tenant, key, report.sent_at).await?;
         let body = serde_json::to_vec(report).map_err(|error| KeyError::Refused(Box::new(error)))?;
-        let ids = (report.cloud_id, report.tenant_id);
         let jti = format!("{}.{}", report.tenant_id, report.tick);
-        let claims =
-            CallbackClaims::new(&self.settings.issuer, ids, "health:update", jti, &body, report.sent_at);
+        let subject =
+            Subject { cloud_id: report.cloud_id, tenant_id: report.tenant_id, scope: "health:update" };
+        let claims = CallbackClaims::new(&self.settings.issuer, subject, jti, &body, report.sent_at);
         let token = jws::sign("forge-callback+jwt", &claims, key.as_ref()).await?;
         Ok((token, body))
     }

@@ -2,7 +2,7 @@
 //! `GET /.well-known/jwks.json`: the deployment key's public half. `GET /style.css`: the stylesheet that the pages' policy
 //! allows.
 //!
-//! Deliberately absent: any access to stored data. Whether a hand-off was used before, and whose a service is, is decided when
+//! Not here: any access to stored data. Whether a hand-off was used before, and whose a service is, is decided when
 //! the form is sent.
 
 use aws::telemetry::ErrorChain;
@@ -102,7 +102,7 @@ impl<K: Sign, C: Clock> Register<K, C> {
                 tracing::error!(
                     request.id = request_id(request),
                     error = %ErrorChain(&error),
-                    "the deployment key's public half is not to be had"
+                    "the deployment key's public half cannot be read"
                 );
                 let mut problem = Problem::new(
                     503,

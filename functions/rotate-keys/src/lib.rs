@@ -1,7 +1,7 @@
 //! Tenant keys that have grown old get a successor: made and wrapped by KMS, endorsed by the deployment key, and stored
 //! beside the present key. check-services hands it over.
 //!
-//! Deliberately absent: every private key, and every callback. A run changes nothing that an app sees at once.
+//! Not here: every private key, and every callback. A run changes nothing that an app sees at once.
 
 use std::pin::pin;
 
@@ -88,7 +88,7 @@ struct Run {
     made_before: Timestamp,
     /// So many at most.
     at_most: usize,
-    /// Whether somebody asked for it: then what an app refused is offered again as well.
+    /// Whether an operator asked for it: then what an app refused is offered again as well.
     is_asked: bool,
     now: Timestamp,
 }

@@ -1,6 +1,6 @@
 """`make bench-peers`: the same targets checked by check-services and by Debian's prometheus-blackbox-exporter, side by side.
 
-Rounds alternate. Each checker has one core to itself; targets, local AWS, apps and whoever asks the exporter have the other.
+Rounds alternate. Each checker has one core to itself; targets, local AWS, apps and the program that asks the exporter have the other.
 check-services does its whole work (table, signatures, callbacks); the exporter only probes.
 """
 

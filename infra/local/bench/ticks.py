@@ -53,7 +53,7 @@ class Round:
     calls: Counter
     log_bytes: int
     peak_mib: float
-    # Filled in by whoever asks the receivers.
+    # Filled in from what the receivers say.
     received: list[dict] = field(default_factory=list)
 
     def lateness_s(self) -> list[float]:

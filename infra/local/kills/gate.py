@@ -1,6 +1,6 @@
 """A gate in front of a server on 127.0.0.1: passes connections on, or springs a trap at an exact instant of one.
 
-It knows nothing of HTTP. Deliberately absent: delays and corrupted bytes.
+It knows nothing of HTTP. Not here: delays and corrupted bytes.
 """
 
 import contextlib

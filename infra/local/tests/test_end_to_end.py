@@ -35,7 +35,7 @@ class Listener:
         return [json.loads(message["Body"]) for message in answer.get("Messages", [])]
 
     def remove(self) -> None:
-        """As docs/operations.md does: a bus with a rule of somebody else's cannot be deleted with the stack."""
+        """As docs/operations.md does: a bus with another owner's rule cannot be deleted with the stack."""
         self.rules.remove_targets(Rule="status-changes", EventBusName=self.bus, Ids=["queue"])
         self.rules.delete_rule(Name="status-changes", EventBusName=self.bus)
 

@@ -2,7 +2,7 @@
 //! CloudWatch turns into a metric, without an API call.
 //!
 //! Few on purpose: each name and dimension value costs 0.30 USD a month (list price, 2026), and AWS/Lambda already has
-//! invocations, errors, durations and throttles. Deliberately absent: anything per tenant.
+//! invocations, errors, durations and throttles. Not here: anything per tenant.
 
 use jiff::Timestamp;
 use serde_json::json;

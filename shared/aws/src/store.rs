@@ -1,7 +1,7 @@
 //! Where tenants, services, states and used hand-offs are kept: three narrow ports, one per function that stores.
 //!
 //! `Registrations` is all that add-service may do, `Checks` all that check-services may do, `Rotations` all that rotate-keys
-//! may do; each mirrors the IAM statements of its function. Deliberately absent: a port that could list services over tenants.
+//! may do; each mirrors the IAM statements of its function. Not here: a port that could list services over tenants.
 
 use std::future::Future;
 

@@ -1,6 +1,6 @@
 //! Delivers callbacks over HTTP: one POST, or a few with backoff within a budget.
 //!
-//! Redirects are never followed and nothing of an answer is kept but its code. Deliberately absent: which triggers are
+//! Redirects are never followed and nothing of an answer is kept but its code. Not here: which triggers are
 //! allowed; a [`TriggerUrl`] exists only after `tenant::TriggerPolicy` accepted it.
 
 use std::future::Future;
@@ -18,16 +18,24 @@ use domain::response::CallbackResponse;
 use domain::tenant::TriggerUrl;
 use probe::tls::{self, SetupError};
 
+/// One callback, ready to be sent.
+#[derive(Clone, Copy)]
+pub struct Callback<'a> {
+    pub trigger: &'a TriggerUrl,
+    /// The compact JWS over `body`.
+    pub token: &'a str,
+    pub body: &'a [u8],
+    /// Whether the app responded when it was last asked.
+    pub is_expected: bool,
+}
+
 /// Sends one callback to a web trigger.
 pub trait Deliver: Send + Sync {
-    /// One attempt. Never fails: no answer is an answer. `is_expected`: whether the app answered when it was last asked.
+    /// One attempt. Never fails: no answer is an answer.
     fn post(
         &self,
-        trigger: &TriggerUrl,
-        token: &str,
-        body: &[u8],
+        callback: &Callback<'_>,
         timeout: Duration,
-        is_expected: bool,
     ) -> impl Future<Output = CallbackResponse> + Send;
 }
 
@@ -40,8 +48,6 @@ pub struct RetryPolicy {
     pub attempt: Duration,
     /// The first wait; it doubles from attempt to attempt.
     pub first_wait: Duration,
-    /// Whether the app answered when it was last asked.
-    pub is_expected: bool,
 }
 
 impl RetryPolicy {
@@ -50,42 +56,38 @@ impl RetryPolicy {
         total: Duration::from_secs(12),
         attempt: Duration::from_secs(10),
         first_wait: Duration::from_millis(400),
-        is_expected: true,
     };
     /// For UPDATE: within the tick, the next tick carries what was not delivered.
     pub const UPDATE: Self = Self {
         total: Duration::from_secs(40),
         attempt: Duration::from_secs(15),
         first_wait: Duration::from_secs(1),
-        is_expected: true,
     };
 }
 
 /// Waits never exceed this, whatever an answer asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
-/// Posts until the app answers, the answer is final, or `retry_policy` has run out; returns the last answer and the
+/// Posts until the app responds, the response is final, or `retry_policy` has run out; returns the last response and the
 /// number of attempts. `seed` spreads the waits of different tenants (a hash does; nothing secret).
 pub async fn deliver(
-    port: &impl Deliver,
-    trigger: &TriggerUrl,
-    token: &str,
-    body: &[u8],
+    client: &impl Deliver,
+    mut callback: Callback<'_>,
     retry_policy: RetryPolicy,
     seed: u64,
 ) -> (CallbackResponse, u32) {
     let end = Instant::now() + retry_policy.total;
     let mut wait = retry_policy.first_wait;
-    let (mut attempts, mut is_expected) = (0, retry_policy.is_expected);
+    let mut attempts = 0;
     loop {
         attempts += 1;
         let left = end.saturating_duration_since(Instant::now());
-        let answer = port.post(trigger, token, body, retry_policy.attempt.min(left), is_expected).await;
-        is_expected = answer != CallbackResponse::Missing;
-        if answer.is_acceptance() || !answer.is_worth_a_retry() {
-            return (answer, attempts);
+        let response = client.post(&callback, retry_policy.attempt.min(left)).await;
+        callback.is_expected = response != CallbackResponse::Missing;
+        if response.is_acceptance() || !response.is_worth_a_retry() {
+            return (response, attempts);
         }
-        let pause = match &answer {
+        let pause = match &response {
             CallbackResponse::Platform { retry_after: Some(asked), .. } => {
                 (*asked).clamp(wait, LONGEST_WAIT.max(wait))
             }
@@ -93,7 +95,7 @@ pub async fn deliver(
         };
         // An attempt that would start within the last second of the budget has no chance.
         if Instant::now() + pause + Duration::from_secs(1) > end {
-            return (answer, attempts);
+            return (response, attempts);
         }
         tokio::time::sleep(pause).await;
         wait = (wait * 2).min(LONGEST_WAIT);
@@ -131,8 +133,8 @@ const SLOW_AT_ONCE: usize = 96;
 /// own; at fifty tenants a second this keeps at most two hundred that nobody needs.
 const IDLE_FOR: Duration = Duration::from_secs(2);
 
-/// Nothing of an answer beyond this is read; ours has 30 bytes.
-const MAX_ANSWER_BYTES: usize = 4 * 1024;
+/// Nothing of a response beyond this is read; ours has 30 bytes.
+const MAX_RESPONSE_BYTES: usize = 4 * 1024;
 
 impl HttpCallbacks {
     /// Connections to triggers are reused between tenants whose triggers share a host. `clock` is for responses that name
@@ -157,23 +159,17 @@ impl HttpCallbacks {
         })
     }
 
-    async fn attempt(
-        &self,
-        trigger: &TriggerUrl,
-        token: &str,
-        body: &[u8],
-        is_expected: bool,
-    ) -> CallbackResponse {
+    async fn attempt(&self, callback: &Callback<'_>) -> CallbackResponse {
         // Neither semaphore is closed; without a permit there would only be more attempts at once.
-        let _slow = if is_expected { None } else { self.slow.acquire().await.ok() };
+        let _slow = if callback.is_expected { None } else { self.slow.acquire().await.ok() };
         let _attempt = self.attempts.acquire().await;
-        let mut exchange = pin!(self.exchange(trigger, token, body));
+        let mut exchange = pin!(self.exchange(callback));
         // No error is logged here: a reqwest error names the URL.
-        if !is_expected {
+        if !callback.is_expected {
             return exchange.await.unwrap_or(CallbackResponse::Missing);
         }
-        if let Ok(answer) = timeout(SLOW_AFTER, &mut exchange).await {
-            return answer.unwrap_or(CallbackResponse::Missing);
+        if let Ok(response) = timeout(SLOW_AFTER, &mut exchange).await {
+            return response.unwrap_or(CallbackResponse::Missing);
         }
         match self.slow.try_acquire() {
             Ok(_slow) => exchange.await.unwrap_or(CallbackResponse::Missing),
@@ -181,45 +177,32 @@ impl HttpCallbacks {
         }
     }
 
-    async fn exchange(
-        &self,
-        trigger: &TriggerUrl,
-        token: &str,
-        body: &[u8],
-    ) -> reqwest::Result<CallbackResponse> {
+    async fn exchange(&self, callback: &Callback<'_>) -> reqwest::Result<CallbackResponse> {
         let mut response = self
             .client
-            .post(trigger.as_str())
-            .bearer_auth(token)
+            .post(callback.trigger.as_str())
+            .bearer_auth(callback.token)
             .header(reqwest::header::CONTENT_TYPE, "application/json")
-            .body(body.to_vec())
+            .body(callback.body.to_vec())
             .send()
             .await?;
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers(), self.clock.now());
-        let mut answer = Vec::new();
+        let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
-            answer.extend_from_slice(&chunk);
-            if answer.len() > MAX_ANSWER_BYTES {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_RESPONSE_BYTES {
                 return Ok(CallbackResponse::Platform { status, retry_after });
             }
         }
-        Ok(CallbackResponse::read(status, retry_after, &answer))
+        Ok(CallbackResponse::read(status, retry_after, &body))
     }
 }
 
 impl Deliver for HttpCallbacks {
-    async fn post(
-        &self,
-        trigger: &TriggerUrl,
-        token: &str,
-        body: &[u8],
-        timeout: Duration,
-        is_expected: bool,
-    ) -> CallbackResponse {
+    async fn post(&self, callback: &Callback<'_>, timeout: Duration) -> CallbackResponse {
         // Waiting for a place is part of the attempt: nothing here outlives its time.
-        let attempt = self.attempt(trigger, token, body, is_expected);
-        tokio::time::timeout(timeout, attempt).await.unwrap_or(CallbackResponse::Missing)
+        tokio::time::timeout(timeout, self.attempt(callback)).await.unwrap_or(CallbackResponse::Missing)
     }
 }
 
@@ -246,14 +229,7 @@ mod tests {
     struct Scripted(Mutex<(Vec<CallbackResponse>, Vec<Instant>)>);
 
     impl Deliver for Scripted {
-        async fn post(
-            &self,
-            _: &TriggerUrl,
-            _: &str,
-            _: &[u8],
-            timeout: Duration,
-            _: bool,
-        ) -> CallbackResponse {
+        async fn post(&self, _: &Callback<'_>, timeout: Duration) -> CallbackResponse {
             let answer = {
                 let mut state = self.0.lock().unwrap();
                 state.1.push(Instant::now());
@@ -273,8 +249,9 @@ mod tests {
     async fn run(answers: Vec<CallbackResponse>) -> (CallbackResponse, u32, Vec<Instant>) {
         let rule = TriggerPolicy { hosts: vec!["t.example".into()], allow_loopback: false };
         let trigger = rule.parse("https://t.example/x1/a").unwrap();
+        let callback = Callback { trigger: &trigger, token: "t", body: b"{}", is_expected: true };
         let port = Scripted(Mutex::new((answers, Vec::new())));
-        let (answer, attempts) = deliver(&port, &trigger, "t", b"{}", RetryPolicy::UPDATE, 42).await;
+        let (answer, attempts) = deliver(&port, callback, RetryPolicy::UPDATE, 42).await;
         (answer, attempts, port.0.into_inner().unwrap().1)
     }
 

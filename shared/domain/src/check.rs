@@ -3,7 +3,7 @@
 //! A failed check is data ([`ProbeFailure`] inside an [`Observation`]), never an `Err`. The words here are those of the wire
 //! contract (`docs/protocol.md`, section 4). [`address`] decides what may be reached at all, [`http`] asks.
 //!
-//! Deliberately absent: when to check, how often to repeat a failed attempt, and what follows from it (`status`).
+//! Not here: when to check, how often to repeat a failed attempt, and what follows from it (`status`).
 
 use std::fmt;
 use std::ops::RangeInclusive;

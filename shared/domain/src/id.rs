@@ -110,7 +110,7 @@ text_id!(
 );
 
 impl TenantId {
-    /// The first 160 bits of SHA-256 over site and trigger, so that a stranger who names somebody's site with a
+    /// The first 160 bits of SHA-256 over site and trigger, so that a stranger who names another site with a
     /// trigger of his own gets a tenant of his own.
     #[must_use]
     pub fn derive(cloud_id: &CloudId, trigger_url: &str) -> Self {

@@ -1,7 +1,7 @@
 //! Compact JWS (RFC 7515) with `EdDSA` (RFC 8037), as any JWT library verifies it.
 //!
 //! Our own lines because JWT crates do not fit a signer that is a network call; checked against `jose` by the
-//! receiver's tests. Deliberately absent: every algorithm but `EdDSA`, and every header that names a key.
+//! receiver's tests. Not here: every algorithm but `EdDSA`, and every header that names a key.
 
 use data_encoding::BASE64URL_NOPAD;
 use jiff::{SignedDuration, Timestamp};
@@ -53,25 +53,26 @@ pub struct CallbackClaims<'a> {
     pub body_sha256: String,
 }
 
+/// What a callback's token is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    pub cloud_id: &'a CloudId,
+    pub tenant_id: &'a TenantId,
+    /// `health:register` or `health:update`.
+    pub scope: &'static str,
+}
+
 impl<'a> CallbackClaims<'a> {
     /// The claims for `body`, valid from `now` for [`TOKEN_LIFE`].
-    #[must_use]
-    pub fn new(
-        issuer: &'a str,
-        (cloud_id, tenant_id): (&'a CloudId, &'a TenantId),
-        scope: &'static str,
-        jti: String,
-        body: &[u8],
-        now: Timestamp,
-    ) -> Self {
+    pub fn new(issuer: &'a str, subject: Subject<'a>, jti: String, body: &[u8], now: Timestamp) -> Self {
         Self {
             iss: issuer,
-            aud: cloud_id,
-            sub: tenant_id,
+            aud: subject.cloud_id,
+            sub: subject.tenant_id,
             iat: now.as_second(),
             exp: now.as_second() + TOKEN_LIFE.as_secs(),
             jti,
-            scope,
+            scope: subject.scope,
             body_sha256: BASE64URL_NOPAD.encode(&Sha256::digest(body)),
         }
     }

@@ -1,7 +1,7 @@
 //! Ed25519 keys: the public half, the wrapped private half, and the private half in memory.
 //!
 //! Two layers: the deployment key never leaves KMS and endorses tenants; a tenant key signs that tenant's updates.
-//! Deliberately absent: any way to print, copy or serialise a private key (invariant 4).
+//! Not here: any way to print, copy or serialise a private key (invariant 4).
 
 use std::fmt;
 use std::future::Future;

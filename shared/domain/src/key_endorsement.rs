@@ -1,6 +1,6 @@
 //! Key endorsements: the deployment key's word that one tenant key follows another. An UPDATE carries it.
 //!
-//! It proves itself, so an app believes it whichever of the two keys signed the UPDATE. Deliberately absent: who is to get
+//! It proves itself, so an app believes it whichever of the two keys signed the UPDATE. Not here: who is to get
 //! a new key, and when.
 
 use jiff::{SignedDuration, Timestamp};

@@ -2,7 +2,7 @@
 //!
 //! Whatever was lost on the way, one of the two keys is trusted: the app keeps the present key for an hour after it has
 //! switched, and the backend until it knows of it. So the key that is more likely to be trusted signs first, and the other
-//! one as soon as the app answers UNAUTHORIZED. Deliberately absent: who gets a new key (rotate-keys), and every private key.
+//! one as soon as the app answers UNAUTHORIZED. Not here: who gets a new key (rotate-keys), and every private key.
 
 use crate::key::TenantKey;
 use crate::response::{CallbackResponse, ResponseCode};

@@ -1,6 +1,6 @@
 //! A service: one endpoint that a tenant wants watched, and how to watch it.
 //!
-//! Deliberately absent: what was observed tick by tick; that is `status`, written by another function.
+//! Not here: what was observed tick by tick; that is `status`, written by another function.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,6 +1,6 @@
 //! What a tick makes of its findings. Pure and total: (state, findings) -> (state, transitions).
 //!
-//! Deliberately absent: errors (a check that fails is data), time (the observation says when), and storage.
+//! Not here: errors (a check that fails is data), time (the observation says when), and storage.
 
 use std::collections::BTreeMap;
 
@@ -150,7 +150,7 @@ pub struct State {
     pub services: BTreeMap<ServiceId, ServiceStatus>,
     /// Transitions later than `acked_tick`, oldest first, at most [`MAX_TRANSITIONS`].
     pub transitions: Vec<Transition>,
-    /// How many older transitions were dropped for want of room since `acked_tick`.
+    /// How many older transitions were dropped because there was no room since `acked_tick`.
     pub transitions_dropped: u32,
 }
 

@@ -1,6 +1,6 @@
 //! A tenant: one installation of the Forge app, named by its site and its web trigger.
 //!
-//! Deliberately absent: anything about a tenant's services (see `service`) or what was observed (see `status`).
+//! Not here: anything about a tenant's services (see `service`) or what was observed (see `status`).
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ const REGISTRATION_LAG: SignedDuration = SignedDuration::from_secs(60);
 
 /// The URL of a Forge web trigger in one of the documented shapes, byte for byte as the app names it.
 ///
-/// Never logged: whoever knows it can send the app unsigned noise.
+/// Never logged: anyone who knows it can send the app unsigned noise.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TriggerUrl(String);

@@ -1,7 +1,7 @@
 //! One slot of the schedule. The tick is the sequence number of everything a tenant is told: it survives restores
 //! and needs no counter.
 //!
-//! Deliberately absent: any look at the clock. A tick comes from the event that the schedule sent.
+//! Not here: any look at the clock. A tick comes from the event that the schedule sent.
 
 use std::fmt;
 
@@ -35,7 +35,7 @@ pub struct Tick(Timestamp);
 
 /// Why a tick is not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Untimely {
+pub enum TickAgeError {
     /// More than 60 s ahead of the clock: running it would block every honest tick until then.
     #[error("the tick lies in the future")]
     Future,
@@ -72,13 +72,13 @@ impl Tick {
     }
 
     /// Whether this tick may be run at `now`: neither ahead of the clock by more than 60 s nor older than two periods.
-    pub fn timely(self, now: Timestamp, period: Period) -> Result<Self, Untimely> {
+    pub fn timely(self, now: Timestamp, period: Period) -> Result<Self, TickAgeError> {
         let age = now.duration_since(self.0);
         if age < SignedDuration::from_secs(-60) {
-            return Err(Untimely::Future);
+            return Err(TickAgeError::Future);
         }
         if age > period.duration() * 2 {
-            return Err(Untimely::Old);
+            return Err(TickAgeError::Old);
         }
         Ok(self)
     }
@@ -143,10 +143,10 @@ mod tests {
     #[test]
     fn ticks_far_ahead_or_two_periods_old_are_refused() {
         let tick = Tick::containing(at("2026-11-22T10:05:00Z"), five());
-        assert_eq!(tick.timely(at("2026-11-22T10:03:59Z"), five()), Err(Untimely::Future));
+        assert_eq!(tick.timely(at("2026-11-22T10:03:59Z"), five()), Err(TickAgeError::Future));
         assert_eq!(tick.timely(at("2026-11-22T10:04:00Z"), five()), Ok(tick));
         assert_eq!(tick.timely(at("2026-11-22T10:15:00Z"), five()), Ok(tick));
-        assert_eq!(tick.timely(at("2026-11-22T10:15:01Z"), five()), Err(Untimely::Old));
+        assert_eq!(tick.timely(at("2026-11-22T10:15:01Z"), five()), Err(TickAgeError::Old));
     }
 
     #[test]

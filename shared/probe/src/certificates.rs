@@ -6,7 +6,7 @@
 //! certificates or three, and a handshake has one signature less to verify for each. That the server holds the certificate's
 //! private key is proven anew in every handshake.
 //!
-//! Deliberately absent: refusals. They are not remembered; a name that gets a better certificate is seen at once.
+//! Not here: refusals. They are not remembered; a name that gets a better certificate is seen at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

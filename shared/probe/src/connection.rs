@@ -2,7 +2,7 @@
 //!
 //! Nothing here looks up a name: the caller hands in addresses, and no others can be reached.
 //!
-//! Deliberately absent: a pool, and TLS session resumption (a resumed session would not look at the certificate again).
+//! Not here: a pool, and TLS session resumption (a resumed session would not look at the certificate again).
 
 use std::error::Error;
 use std::io;

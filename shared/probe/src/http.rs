@@ -8,7 +8,7 @@
 //!
 //! Failure classes come from the types of errors, never from their texts.
 //!
-//! Deliberately absent: repeating an attempt (the tick's business), and any log of what a target sent.
+//! Not here: repeating an attempt (the tick's business), and any log of what a target sent.
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -26,9 +26,10 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use url::{Host, Position, Url};
 
+use super::budget::Budget;
 use super::connection::{ConnectError, Connector, tls_error};
 use super::limiter::{Attempt, ConnectionLimiter, ConnectionLimits, Permit, TenantQuota};
 use super::resolver::VettingResolver;
@@ -323,32 +324,6 @@ impl<C: Clock> Probe for HttpProbe<C> {
 struct Asker<'a> {
     quota: &'a TenantQuota,
     attempt: Attempt,
-}
-
-/// The time of an attempt, in which waiting for a permit does not count.
-#[derive(Default)]
-struct Budget {
-    /// When it first had a permit.
-    began_at: Option<Timestamp>,
-    spent: Duration,
-    left: Duration,
-}
-
-impl Budget {
-    fn begins(&mut self, clock: &impl Clock) {
-        self.began_at.get_or_insert_with(|| whole_seconds(clock.now()));
-    }
-
-    async fn spend<T>(
-        &mut self,
-        work: impl Future<Output = Result<T, ProbeFailure>>,
-    ) -> Result<T, ProbeFailure> {
-        let begin = Instant::now();
-        let done = timeout(self.left, work).await;
-        self.spent += begin.elapsed();
-        self.left = self.left.saturating_sub(begin.elapsed());
-        done.unwrap_or(Err(ProbeFailure::Timeout))
-    }
 }
 
 /// What an attempt learned before it ended, however it ended.

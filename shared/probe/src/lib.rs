@@ -1,11 +1,12 @@
 //! One attempt at a monitored endpoint: which address, when a connection may be opened, and what came back.
 //!
-//! Deliberately absent: what may be probed at all (`domain::target_url`), and what follows from an attempt (`domain::status`).
+//! Not here: what may be probed at all (`domain::target_url`), and what follows from an attempt (`domain::status`).
 
 use std::future::Future;
 
 use domain::check::{Check, Observation};
 
+mod budget;
 mod certificates;
 mod connection;
 mod http;

@@ -1,6 +1,6 @@
 //! TLS for both HTTP clients, that of probes and that of callbacks.
 //!
-//! Deliberately absent: the AWS SDK's connections, which it sets up by itself.
+//! Not here: the AWS SDK's connections, which it sets up by itself.
 
 use std::sync::{Arc, LazyLock};
 

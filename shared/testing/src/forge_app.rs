@@ -210,7 +210,7 @@ impl ForgeApp {
         self.inbox().tenant_keys = vec![TrustedKey { key: key.clone(), until: None }];
     }
 
-    /// From now on it understands no endorsements, as an app of before they were there.
+    /// From now on it understands no endorsements, like an app from before they existed.
     pub fn ignore_endorsements(&self) {
         self.inbox().knows_no_endorsements = true;
     }

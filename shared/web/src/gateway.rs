@@ -1,7 +1,7 @@
 //! API Gateway's events on their way into `lambda_http`, which panics over some that any client can cause.
 //!
 //! It makes a URI of scheme, host, path and raw query and expects that to succeed: a bare `<` in a query is enough, and the
-//! client gets a 500. Deliberately absent: everything that routes, refuses or answers; that is the handlers'.
+//! client gets a 500. Not here: everything that routes, refuses or answers; that is the handlers'.
 
 use std::fmt::Write as _;
 

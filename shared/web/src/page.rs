@@ -1,7 +1,7 @@
 //! The pages a person sees: compile-time templates, no script, no third-party resource, links relative because the
 //! local API lives under a path prefix.
 //!
-//! Deliberately absent: the answer around a page (headers, status); that is `response`.
+//! Not here: the answer around a page (headers, status); that is `response`.
 
 use askama::Template;
 
@@ -147,7 +147,7 @@ pub fn added(service: &Service, new: bool, back: Option<&ReturnUrl>) -> String {
     })
 }
 
-/// What is about to be done to a service, and the button that does it; with a problem when it was pressed in vain. Shows
+/// What is about to be done to a service, and the button that does it; with a problem when pressing it did not help. Shows
 /// nothing but what the Forge app signed.
 #[must_use]
 pub fn manage(management: &Management, problem: Option<&Problem>) -> String {

@@ -1,6 +1,6 @@
 //! A request that was not carried out: what its sender is told (RFC 9457), and nothing else.
 //!
-//! Deliberately absent: internal causes. They are logged where the failure is handled and never leave.
+//! Not here: internal causes. They are logged where the failure is handled and never leave.
 
 use domain::handoff::{HandoffError, Purpose};
 use serde::Serialize;
@@ -53,7 +53,7 @@ impl Problem {
         Self { retry_after_s: Some(5), ..problem }
     }
 
-    /// A failure of ours that somebody has to look at.
+    /// A failure of ours that an operator has to look at.
     #[must_use]
     pub fn internal() -> Self {
         let detail = "This is not your fault. Try again later, or tell the people who run this monitor.";

@@ -29,7 +29,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// A page for whoever names `text/html` in `Accept`.
+    /// A page for a client that names `text/html` in `Accept`.
     #[must_use]
     pub fn accepted(headers: &HeaderMap) -> Self {
         let accepts = |value: &str| value.to_ascii_lowercase().contains("text/html");

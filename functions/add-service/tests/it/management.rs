@@ -71,7 +71,7 @@ async fn a_removed_service_is_gone_and_its_place_is_free() {
         .handle(json_request(&world.wish("c").await))
         .await;
     assert_eq!(full.status(), 201);
-    // The last ones: the tenant and its key stay for whoever comes next.
+    // The last ones: the tenant and its key stay for the next person.
     assert_eq!(ask(&world, "remove", &b).await.status(), 200);
     let c = ServiceId::parse(document(&full)["service"]["id"].as_str().unwrap()).unwrap();
     assert_eq!(ask(&world, "remove", &c).await.status(), 200);
@@ -339,7 +339,7 @@ async fn a_registration_that_is_sent_again_brings_nothing_back() {
     let again = world.function().handle(json_request(&wish)).await;
     assert_eq!(refusal(&again), refused(401, "HANDOFF_USED"));
     assert_eq!(activities(&world).await, []);
-    assert_eq!(add(&world, "a").await, a, "whoever wants it back asks for it in Jira");
+    assert_eq!(add(&world, "a").await, a, "to get it back, a person asks in Jira");
 }
 
 #[tokio::test]
@@ -350,11 +350,11 @@ async fn a_registration_that_lost_its_place_activates_nothing() {
     assert_eq!(ask(&world, "remove", &a).await.status(), 200);
     world.clock.advance(60);
     add(&world, "a").await;
-    // What Forge accepted was the service of before, or somebody else's.
-    let somebody = domain::id::Owner::parse("somebody-else").unwrap();
+    // What Forge accepted was the earlier service, or another person's.
+    let stranger = domain::id::Owner::parse("another-person").unwrap();
     let RegisteredTenant { tenant, services, .. } = stored(&world).await;
     let now_there = services[0].clone();
-    for lost in [service, domain::service::Service { owner: somebody, ..now_there.clone() }] {
+    for lost in [service, domain::service::Service { owner: stranger, ..now_there.clone() }] {
         let outcome = world.aws.store().activate(&tenant, &lost, &[], now).await;
         assert_eq!(outcome.unwrap(), WriteOutcome::Conflict);
     }

@@ -196,7 +196,7 @@ async fn changes(world: &World, log: &mut Log) {
     let mut others = forge_app::management_claims("remove", service);
     others["accountId"] = json!("owner-2");
     let handoff = world.app.handoff_with(others, now).await;
-    let why = json!({ "service.change": "remove", "error": "the service is somebody else's" });
+    let why = json!({ "service.change": "remove", "error": "the service is another person's" });
     let line = with(with(refused(403, "NOT_YOUR_SERVICE"), &about), &why);
     send(log, &function, request(&handoff), 403, &[line]).await;
 

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use callback::Deliver;
+use callback::{Callback, Deliver};
 use check_services::CheckServices;
 use domain::check::{Check, Observation};
 use domain::clock::Clock as _;
 use domain::id::ServiceId;
 use domain::response::CallbackResponse;
 use domain::service::Change;
-use domain::tenant::TriggerUrl;
 use probe::{Attempt, Probe, TenantQuota};
 use serde_json::{Value, json};
 use testing::forge_app::Reply;
@@ -139,7 +138,7 @@ async fn after_the_last_service_an_empty_list_is_told_once_and_then_nothing() {
     }
     assert_eq!(updates(&world), before);
 
-    // Whoever comes next finds everything in place, and no tick was missed while there was nothing to check.
+    // The next person finds everything in place, and no tick was missed while there was nothing to check.
     world.add(&world.app, "b").await;
     world.next_tick(&function).await;
     assert_eq!(told(&world).0, [json!("ALIVE")]);
@@ -211,7 +210,7 @@ async fn a_removal_in_the_middle_of_a_tick_counts_from_the_next_one_on() {
 struct Dying(Arc<Notify>);
 
 impl Deliver for Dying {
-    async fn post(&self, _: &TriggerUrl, _: &str, _: &[u8], _: Duration, _: bool) -> CallbackResponse {
+    async fn post(&self, _: &Callback<'_>, _: Duration) -> CallbackResponse {
         self.0.notify_one();
         std::future::pending().await
     }

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use callback::Deliver;
+use callback::{Callback, Deliver};
 use domain::response::CallbackResponse;
-use domain::tenant::TriggerUrl;
 use testing::forge_app::Reply;
 use tokio::sync::Notify;
 
@@ -64,7 +63,7 @@ async fn two_ticks_that_overlap_are_told_in_order_or_not_at_all() {
 struct Dying(Arc<Notify>);
 
 impl Deliver for Dying {
-    async fn post(&self, _: &TriggerUrl, _: &str, _: &[u8], _: Duration, _: bool) -> CallbackResponse {
+    async fn post(&self, _: &Callback<'_>, _: Duration) -> CallbackResponse {
         self.0.notify_one();
         std::future::pending().await
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws::store::{FailureStreak, Registrations as _};
-use callback::{Deliver as _, HttpCallbacks};
+use callback::{Callback, Deliver as _, HttpCallbacks};
 use check_services::{CheckServices, InvocationError};
 use domain::response::CallbackResponse;
 use domain::service::Thresholds;
@@ -260,7 +260,8 @@ async fn triggers_that_hang_delay_nobody_else_and_no_attempt_outlives_its_time()
         let began = std::time::Instant::now();
         let trigger = rule.parse(trigger).unwrap();
         let timeout = Duration::from_secs(seconds);
-        let answer = callbacks.post(&trigger, "t", b"{}", timeout, is_expected).await;
+        let callback = Callback { trigger: &trigger, token: "t", body: b"{}", is_expected };
+        let answer = callbacks.post(&callback, timeout).await;
         (answer, began.elapsed())
     };
     // More than there are places, and more than may be slow at once. Those that hung before leave places to the others at

@@ -179,7 +179,7 @@ async fn a_change_of_status_is_published_and_a_deaf_bus_changes_nothing() {
     assert_eq!((&told[1]["serviceName"], &told[1]["tenantId"]), (&json!("a"), &json!(world.app.tenant_id())));
     assert!(!told[1].to_string().contains("http"), "{}", told[1]);
 
-    *world.bus.deaf.lock().unwrap() = true;
+    *world.bus.is_failing.lock().unwrap() = true;
     world.target.answer(200);
     assert_eq!(world.next_tick(&function).await.accepted, 1);
     assert_eq!(world.app.received("UPDATE")[3].body["transitions"][0]["to"], "ALIVE");

@@ -159,7 +159,7 @@ async fn an_announcement_that_fails_changes_nothing() {
     for control in &controls {
         control.answer(500);
     }
-    *world.bus.deaf.lock().unwrap() = true;
+    *world.bus.is_failing.lock().unwrap() = true;
     let summary = world.next_tick(&function).await;
     assert_eq!((summary.suppressed, summary.accepted, held(&last_update(&world))), (6, 1, 6));
 }

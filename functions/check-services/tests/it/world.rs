@@ -40,7 +40,7 @@ pub(crate) struct Bus {
     pub(crate) ranges: Arc<Mutex<Vec<Shard>>>,
     pub(crate) suppressed: Arc<Mutex<Vec<VerdictsSuppressed>>>,
     pub(crate) changes: Arc<Mutex<Vec<StatusChanged>>>,
-    pub(crate) deaf: Arc<Mutex<bool>>,
+    pub(crate) is_failing: Arc<Mutex<bool>>,
 }
 
 impl Publish for Bus {
@@ -50,7 +50,7 @@ impl Publish for Bus {
     }
 
     async fn suppressed(&self, suppressed: &VerdictsSuppressed) -> Result<(), BusError> {
-        if *self.deaf.lock().unwrap() {
+        if *self.is_failing.lock().unwrap() {
             return Err(BusError::Rejected(1));
         }
         self.suppressed.lock().unwrap().push(suppressed.clone());
@@ -58,7 +58,7 @@ impl Publish for Bus {
     }
 
     async fn changes(&self, changes: &[StatusChanged]) -> Result<(), BusError> {
-        if *self.deaf.lock().unwrap() {
+        if *self.is_failing.lock().unwrap() {
             return Err(BusError::Rejected(changes.len()));
         }
         self.changes.lock().unwrap().extend_from_slice(changes);

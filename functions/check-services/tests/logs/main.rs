@@ -144,10 +144,10 @@ async fn answers_of_the_app(log: &mut Log) {
 async fn what_cannot_be_told(log: &mut Log) {
     let world = secret_world().await;
     let mut function = world.function();
-    *world.bus.deaf.lock().unwrap() = true;
+    *world.bus.is_failing.lock().unwrap() = true;
     world.next_tick(&function).await;
-    log.expect("a deaf bus", &[line("WARN", "changes of status could not be announced")]);
-    *world.bus.deaf.lock().unwrap() = false;
+    log.expect("a failing bus", &[line("WARN", "changes of status could not be announced")]);
+    *world.bus.is_failing.lock().unwrap() = false;
 
     world.target.answer(500);
     tick_without(&world, 3, "acknowledge").await;
@@ -300,7 +300,7 @@ async fn suppressed_verdicts(log: &mut Log) {
     function.settings.controls = vec![Check::get(url)];
     world.next_tick(&function).await;
     world.target.answer(500);
-    *world.bus.deaf.lock().unwrap() = true;
+    *world.bus.is_failing.lock().unwrap() = true;
     world.next_tick(&function).await;
     let suppressed =
         "verdicts suppressed: most control endpoints fail too, so the network of this backend is down";

@@ -69,7 +69,7 @@ async fn every_path_is_logged_and_no_secret_is() {
     let kms = aws_sdk_kms::Client::new(&aws.settings);
     function.deployment_key = DeploymentKey::new(kms, "no-such-key".to_owned());
     assert_eq!(function.handle(keys()).await.status(), 503);
-    let message = "the deployment key's public half is not to be had";
+    let message = "the deployment key's public half cannot be read";
     log.expect("no key", &[json!({ "level": "ERROR", "message": message, "request.id": "ID0123456789" })]);
 
     log.assert_without(&[

@@ -132,7 +132,7 @@ async fn an_operator_replaces_every_key_made_before_a_time_and_may_ask_again() {
     let both = ask(asked(&since, None)).await;
     assert_eq!(both, Summary { tenants: 2, started: 1, under_way: 1, ..Summary::default() });
 
-    // What an app has refused is offered again because somebody asks; nothing else is touched.
+    // What an app has refused is offered again because an operator asks; nothing else is touched.
     let next = world.tenant(&one).await.next_key.unwrap();
     let refused = NextKey { refused_at: Some(world.clock.now()), ..next.clone() };
     world.aws.store().record_next_key_response(&one, &next, &refused).await.unwrap();

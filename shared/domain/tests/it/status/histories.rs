@@ -430,7 +430,7 @@ fn a_carried_failure_ends_with_success_pause_removal_suppression_and_a_missed_ti
         Service { resumed_at: Some(tick(2).start() + SignedDuration::from_secs(90)), ..service.clone() };
     assert_eq!(at(&carried, &resumed, 3), Confirmation::Attempts, "a pause between two ticks");
     let earlier = Service { resumed_at: Some(tick(1).start()), ..service.clone() };
-    assert_eq!(at(&carried, &earlier, 3), Confirmation::Carried, "a pause of before");
+    assert_eq!(at(&carried, &earlier, 3), Confirmation::Carried, "an earlier pause");
     let again = Service { created_at: tick(3).start(), ..service.clone() };
     assert_eq!(at(&carried, &again, 3), Confirmation::Attempts, "removed and added again");
 }
