@@ -1,7 +1,9 @@
 /** The emulator's state folder: after a restart it emulates the same site with the same keys. */
-import { createPrivateKey, generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto';
+import { execFileSync } from 'node:child_process';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 import { type Ed25519PublicJwk, parsePublicJwk, thumbprint } from 'forge-callback-verifier';
 
@@ -14,17 +16,13 @@ export interface Identity {
   readonly accountId: string;
 }
 
-/**
- * A new Ed25519 key as a private JWK.
- *
- * Encoded by the generator and read again: Node 20 can deadlock when a generated KeyObject is exported.
- */
+/** A new hand-off key as a private JWK: what `npm run keygen` prints for a developer to set as a Forge variable. */
 export function newPrivateJwk(): Record<string, unknown> {
-  const made = generateKeyPairSync('ed25519', {
-    privateKeyEncoding: { format: 'pem', type: 'pkcs8' },
-    publicKeyEncoding: { format: 'pem', type: 'spki' },
-  });
-  return { ...createPrivateKey(made.privateKey).export({ format: 'jwk' }) };
+  const script = fileURLToPath(new URL('../../apps/badge/scripts/keygen.mjs', import.meta.url));
+  const printed = execFileSync(process.execPath, [script], { encoding: 'utf8' });
+  const jwk = /HANDOFF_PRIVATE_KEY '(?<jwk>[^']+)'/.exec(printed)?.groups?.['jwk'];
+  if (jwk === undefined) throw new Error('keygen.mjs printed no private key');
+  return JSON.parse(jwk) as Record<string, unknown>;
 }
 
 export class StateFolder {
