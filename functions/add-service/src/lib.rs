@@ -3,18 +3,19 @@
 //!
 //! HTTP in and out is here, the order of a registration in `registration`, of a change in `management`, the fields in `input`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::ServiceLimits;
+use aws::kms::{DeploymentKey, WrappingKey};
 use aws::metrics::{Metric, Metrics, RegistrationResult};
-use aws::store::Registrations;
+use aws::store::Store;
 use aws::system::Nonce;
 use aws::telemetry::ErrorChain;
 use callback::Deliver;
 use domain::clock::Clock;
 use domain::handoff::{Handoff, HandoffError, HandoffPolicy, Management, Purpose};
 use domain::id::TenantId;
-use domain::key::{MakeKey, Sign};
 use domain::target_url::{TargetError, TargetPolicy};
 use domain::tick::Period;
 use lambda_http::http::Method;
@@ -41,7 +42,7 @@ use registration::Registrar;
 const TIME_LIMIT: Duration = Duration::from_secs(28);
 
 /// Answers the two routes.
-pub struct AddService<S, D, M, K, C> {
+pub struct AddService<K> {
     /// Rules for hand-offs; its audience is `BACKEND_URL`.
     pub handoffs: HandoffPolicy,
     /// What may be monitored.
@@ -51,24 +52,24 @@ pub struct AddService<S, D, M, K, C> {
     /// How often Jira gets a report.
     pub period: Period,
     /// Tenants and services.
-    pub store: S,
+    pub store: Store,
     /// Signs REGISTER.
-    pub deployment_key: D,
+    pub deployment_key: DeploymentKey,
     /// Makes tenant keys.
-    pub tenant_keys: M,
+    pub tenant_keys: WrappingKey,
     /// Sends REGISTER.
     pub callbacks: K,
     /// Makes the first check.
-    pub probe: HttpProbe<C>,
+    pub probe: HttpProbe,
     /// The time.
-    pub clock: C,
+    pub clock: Arc<dyn Clock>,
     /// Randomness for the `jti` of REGISTER.
     pub nonce: fn() -> Nonce,
     /// Counts registrations and their callbacks.
     pub metrics: Metrics,
 }
 
-impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, D, M, K, C> {
+impl<K: Deliver> AddService<K> {
     /// One request.
     pub async fn handle(&self, request: Request) -> Response<Body> {
         let format = Format::accepted(request.headers());
@@ -156,7 +157,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
             }
         };
         let (tenant_id, service_id) = (management.handoff.tenant_id(), &management.service_id);
-        let change = management::change(&self.store, &self.clock, self.period, &management);
+        let change = management::change(&self.store, self.clock.as_ref(), self.period, &management);
         let refused = match tokio::time::timeout(TIME_LIMIT, change).await {
             Ok(Ok(next_report)) => {
                 tracing::info!(
@@ -201,7 +202,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
         management.map_err(|error| Box::new(Refused::handoff(&error, Purpose::Manage)))
     }
 
-    fn registrar<'a>(&'a self, request_id: Option<&'a str>) -> Registrar<'a, S, D, M, K, C> {
+    fn registrar<'a>(&'a self, request_id: Option<&'a str>) -> Registrar<'a, K> {
         Registrar {
             request_id,
             store: &self.store,
@@ -209,7 +210,7 @@ impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> AddService<S, 
             tenant_keys: &self.tenant_keys,
             callbacks: &self.callbacks,
             probe: &self.probe,
-            clock: &self.clock,
+            clock: self.clock.as_ref(),
             nonce: self.nonce,
             issuer: &self.handoffs.audience,
             limits: self.limits,

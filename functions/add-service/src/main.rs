@@ -1,10 +1,12 @@
 //! Composes and runs `add-service`.
 
+use std::sync::Arc;
+
 use add_service::AddService;
 use add_service::config::AddServiceConfig;
 use aws::environment::{Environment, LogConfig};
 use aws::kms::{DeploymentKey, WrappingKey};
-use aws::store::dynamo::DynamoStore;
+use aws::store::Store;
 use aws::system::{SystemClock, random_nonce};
 use aws::telemetry::{self, cannot_start};
 use callback::HttpCallbacks;
@@ -26,11 +28,11 @@ async fn main() -> Result<(), Error> {
         policy: config.policy,
         limits: config.limits,
         period: config.period,
-        store: DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table),
+        store: Store::new(aws_sdk_dynamodb::Client::new(&sdk), config.table),
         deployment_key: DeploymentKey::new(kms.clone(), config.deployment_key_id),
         tenant_keys: WrappingKey::new(kms, config.wrapping_key_id),
         callbacks: HttpCallbacks::new(SystemClock).inspect_err(cannot_start)?,
-        clock: SystemClock,
+        clock: Arc::new(SystemClock),
         nonce: random_nonce,
         metrics: config.metrics,
     };

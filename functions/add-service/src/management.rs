@@ -4,7 +4,7 @@
 //! a reloaded answer must not remove a service that was added again meanwhile. Not here: HTTP, and any call to the
 //! Forge app, which hears of the change with the next report.
 
-use aws::store::{HandoffUse, Registrations, ServiceChange, StoreError, WriteOutcome};
+use aws::store::{HandoffUse, ServiceChange, Store, StoreError, WriteOutcome};
 use domain::clock::Clock;
 use domain::handoff::{HandoffError, Management, Purpose};
 use domain::service::{Change, Lifecycle};
@@ -40,8 +40,8 @@ pub(crate) enum ChangeError {
 /// Does what a verified hand-off asks for, and says when Jira shows it. A service that is not there is removed already. One that
 /// Forge has not accepted yet can be removed: its registration can then be accepted no more.
 pub(crate) async fn change(
-    store: &impl Registrations,
-    clock: &impl Clock,
+    store: &Store,
+    clock: &dyn Clock,
     period: Period,
     management: &Management,
 ) -> Result<NextReport, ChangeError> {

@@ -4,10 +4,10 @@
 //! Not here: HTTP, and any private key. This function can have REGISTER signed, never an UPDATE.
 
 use crate::config::ServiceLimits;
+use aws::kms::{DeploymentKey, WrappingKey};
 use aws::metrics::{CallbackResult, Metric, Metrics};
 use aws::store::{
-    ATTEMPTS_PER_HANDOFF, HandoffUse, PendingRegistration, RegisteredTenant, Registrations, StoreError,
-    WriteOutcome,
+    ATTEMPTS_PER_HANDOFF, HandoffUse, PendingRegistration, RegisteredTenant, Store, StoreError, WriteOutcome,
 };
 use aws::system::Nonce;
 use callback::{Callback, Deliver, RetryPolicy, deliver};
@@ -16,7 +16,7 @@ use domain::clock::{Clock, whole_seconds};
 use domain::handoff::{Handoff, HandoffError, Purpose};
 use domain::id::{ServiceId, TenantId};
 use domain::jws::{self, CallbackClaims, Subject};
-use domain::key::{KeyError, MakeKey, Sign, TenantKey};
+use domain::key::{KeyError, TenantKey};
 use domain::report::{Register, RegisteredService, VERSION};
 use domain::response::{CallbackResponse, ResponseCode};
 use domain::service::{Lifecycle, Service};
@@ -83,14 +83,14 @@ pub enum RegistrationError {
 }
 
 /// Everything a registration needs.
-pub(crate) struct Registrar<'a, S, D, M, K, C> {
+pub(crate) struct Registrar<'a, K> {
     pub(crate) request_id: Option<&'a str>,
-    pub(crate) store: &'a S,
-    pub(crate) deployment_key: &'a D,
-    pub(crate) tenant_keys: &'a M,
+    pub(crate) store: &'a Store,
+    pub(crate) deployment_key: &'a DeploymentKey,
+    pub(crate) tenant_keys: &'a WrappingKey,
     pub(crate) callbacks: &'a K,
-    pub(crate) probe: &'a HttpProbe<C>,
-    pub(crate) clock: &'a C,
+    pub(crate) probe: &'a HttpProbe,
+    pub(crate) clock: &'a dyn Clock,
     pub(crate) nonce: fn() -> Nonce,
     pub(crate) issuer: &'a str,
     pub(crate) limits: ServiceLimits,
@@ -106,7 +106,7 @@ struct Request<'a> {
     service_id: ServiceId,
 }
 
-impl<S: Registrations, D: Sign, M: MakeKey, K: Deliver, C: Clock> Registrar<'_, S, D, M, K, C> {
+impl<K: Deliver> Registrar<'_, K> {
     pub(crate) async fn register(
         &self,
         handoff: &Handoff,

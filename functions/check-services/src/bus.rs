@@ -1,7 +1,5 @@
 //! What goes over our EventBridge bus: ranges of tenants for further invocations, and news for an operator.
 
-use std::future::Future;
-
 use aws::client::BoundedClient;
 use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::operation::put_events::PutEventsInput;
@@ -23,22 +21,7 @@ pub enum BusError {
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Publishes events.
-pub trait Publish: Send + Sync {
-    /// Hands on all of them, or an error; some may be published twice, which has one effect.
-    fn ranges(&self, ranges: &[Shard]) -> impl Future<Output = Result<(), BusError>> + Send;
-
-    /// Announces that verdicts were suppressed.
-    fn suppressed(
-        &self,
-        suppressed: &VerdictsSuppressed,
-    ) -> impl Future<Output = Result<(), BusError>> + Send;
-
-    /// Announces which services changed their status.
-    fn changes(&self, changes: &[StatusChanged]) -> impl Future<Output = Result<(), BusError>> + Send;
-}
-
-/// The real bus.
+/// Our bus. What is published twice has one effect.
 #[derive(Debug, Clone)]
 pub struct EventBus {
     client: BoundedClient<Client>,
@@ -56,6 +39,23 @@ impl EventBus {
     #[must_use]
     pub fn new(client: Client, name: String) -> Self {
         Self { client: BoundedClient::new(client, CALLS_AT_ONCE), name }
+    }
+
+    /// Hands on all of them, or an error; some may be published twice.
+    pub async fn ranges(&self, ranges: &[Shard]) -> Result<(), BusError> {
+        let entries: Vec<_> = ranges.iter().map(|range| self.entry(CHECK_RANGE, range)).collect();
+        self.put(&entries).await
+    }
+
+    /// Announces that verdicts were suppressed.
+    pub async fn suppressed(&self, suppressed: &VerdictsSuppressed) -> Result<(), BusError> {
+        self.put(&[self.entry(VERDICTS_HELD, suppressed)]).await
+    }
+
+    /// Announces which services changed their status.
+    pub async fn changes(&self, changes: &[StatusChanged]) -> Result<(), BusError> {
+        let entries: Vec<_> = changes.iter().map(|change| self.entry(STATUS_CHANGED, change)).collect();
+        self.put(&entries).await
     }
 
     fn entry(&self, detail_type: &str, detail: &impl Serialize) -> PutEventsRequestEntry {
@@ -91,21 +91,5 @@ impl EventBus {
             }
         }
         Ok(())
-    }
-}
-
-impl Publish for EventBus {
-    async fn ranges(&self, ranges: &[Shard]) -> Result<(), BusError> {
-        let entries: Vec<_> = ranges.iter().map(|range| self.entry(CHECK_RANGE, range)).collect();
-        self.put(&entries).await
-    }
-
-    async fn suppressed(&self, suppressed: &VerdictsSuppressed) -> Result<(), BusError> {
-        self.put(&[self.entry(VERDICTS_HELD, suppressed)]).await
-    }
-
-    async fn changes(&self, changes: &[StatusChanged]) -> Result<(), BusError> {
-        let entries: Vec<_> = changes.iter().map(|change| self.entry(STATUS_CHANGED, change)).collect();
-        self.put(&entries).await
     }
 }

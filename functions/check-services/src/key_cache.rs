@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aws::kms::WrappingKey;
 use domain::id::{Kid, TenantId};
-use domain::key::{KeyError, PrivateKey, TenantKey, UnwrapKey};
+use domain::key::{KeyError, PrivateKey, TenantKey};
 use domain::tenant::Tenant;
 use jiff::{SignedDuration, Timestamp};
 
@@ -24,14 +25,14 @@ struct Warm {
 }
 
 /// A cache before KMS.
-pub struct KeyCache<U> {
-    kms: U,
+pub struct KeyCache {
+    kms: WrappingKey,
     tenants: Mutex<HashMap<TenantId, Vec<Warm>>>,
 }
 
-impl<U: UnwrapKey> KeyCache<U> {
+impl KeyCache {
     /// An empty cache.
-    pub fn new(kms: U) -> Self {
+    pub fn new(kms: WrappingKey) -> Self {
         Self { kms, tenants: Mutex::default() }
     }
 
@@ -78,26 +79,28 @@ impl<U: UnwrapKey> KeyCache<U> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
+    use data_encoding::BASE64;
     use domain::id::CloudId;
-    use domain::key::{KeyContext, WrappedKey};
+    use domain::key::WrappedKey;
     use domain::tenant::{KeyEndorsement, NextKey, TenantStatus, TriggerPolicy};
+    use serde_json::json;
+    use testing::aws_server::AwsServer;
 
     use super::*;
 
-    /// "Unwraps" a seed: what a KMS that was handed a foreign ciphertext could do. The local KMS accepts a tampered
-    /// ciphertext, so this needs a double.
-    #[derive(Default)]
-    struct Kms {
-        calls: AtomicUsize,
+    /// A KMS that unwraps these seeds, one after the other, whatever it is asked to unwrap: the local KMS accepts a tampered
+    /// ciphertext.
+    async fn kms(seeds: &[u8]) -> AwsServer {
+        let answer = |seed: &u8| {
+            let mut der = b"\x30\x2e\x02\x01\0\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
+            der.extend([*seed; 32]);
+            (200, json!({ "KeyId": "key", "Plaintext": BASE64.encode(&der) }))
+        };
+        AwsServer::start(seeds.iter().map(answer)).await
     }
 
-    impl UnwrapKey for Kms {
-        async fn unwrap_key(&self, wrapped: &WrappedKey, _: &KeyContext) -> Result<PrivateKey, KeyError> {
-            self.calls.fetch_add(1, Ordering::SeqCst);
-            Ok(PrivateKey::from_seed(&[wrapped.as_bytes()[0]; 32]))
-        }
+    fn cache(kms: &AwsServer) -> KeyCache {
+        KeyCache::new(WrappingKey::new(kms.kms(), "key".to_owned()))
     }
 
     fn key(seed: u8) -> TenantKey {
@@ -127,16 +130,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_warm_key_is_unwrapped_once_in_twelve_hours() {
-        let cache = KeyCache::new(Kms::default());
+        let kms = kms(&[1]).await;
+        let cache = cache(&kms);
         for hours in [0, 0, 11, 12, 23] {
             assert!(cache.key(&tenant(), &key(1), at(hours)).await.is_ok());
         }
-        assert_eq!(cache.kms.calls.load(Ordering::SeqCst), 2);
+        assert_eq!(kms.requests().len(), 2);
     }
 
     #[tokio::test]
     async fn a_key_that_was_replaced_is_forgotten() {
-        let cache = KeyCache::new(Kms::default());
+        let kms = kms(&[1, 2]).await;
+        let cache = cache(&kms);
         let next = NextKey {
             key: key(2),
             endorsement: KeyEndorsement::new(String::new()),
@@ -144,24 +149,23 @@ mod tests {
             is_accepted: false,
             refused_at: None,
         };
-        let kept = |cache: &KeyCache<Kms>| cache.lock()[&tenant().id()].len();
+        let kept = |cache: &KeyCache| cache.lock()[&tenant().id()].len();
         let handing_over = Tenant { next_key: Some(next), ..tenant() };
         for wanted in [1, 2, 1, 2] {
             cache.key(&handing_over, &key(wanted), at(0)).await.unwrap();
         }
-        assert_eq!((kept(&cache), cache.kms.calls.load(Ordering::SeqCst)), (2, 2));
+        assert_eq!((kept(&cache), kms.requests().len()), (2, 2));
         let replaced = Arc::downgrade(&cache.lock()[&tenant().id()][0].key);
 
         let handed_over = Tenant { key: key(2), ..tenant() };
         cache.key(&handed_over, &key(2), at(0)).await.unwrap();
-        assert_eq!((kept(&cache), cache.kms.calls.load(Ordering::SeqCst)), (1, 2));
+        assert_eq!((kept(&cache), kms.requests().len()), (1, 2));
         assert!(replaced.upgrade().is_none());
     }
 
     #[tokio::test]
     async fn a_key_that_is_not_the_recorded_one_signs_nothing() {
-        let cache = KeyCache::new(Kms::default());
-        let foreign = TenantKey { wrapped: WrappedKey::new(vec![2]), ..key(1) };
-        assert!(matches!(cache.key(&tenant(), &foreign, at(0)).await, Err(KeyError::Mismatch)));
+        let kms = kms(&[2]).await;
+        assert!(matches!(cache(&kms).key(&tenant(), &key(1), at(0)).await, Err(KeyError::Mismatch)));
     }
 }

@@ -2,16 +2,16 @@
 //!
 //! The steps are numbered in docs/architecture.md. One tenant's part is in `tenant_tick`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws::metrics::{CallbackResult, CheckOutcome, Metric, Metrics};
-use aws::store::{Checks, SUSPENDED_FOR, StoreError, WriteOutcome};
+use aws::store::{SUSPENDED_FOR, Store, StoreError, WriteOutcome};
 use aws::telemetry::ErrorChain;
 use callback::Deliver;
 use domain::check::Check;
 use domain::clock::{Clock, whole_seconds};
 use domain::id::{ServiceId, TenantId};
-use domain::key::UnwrapKey;
 use domain::tenant::{Tenant, TriggerPolicy};
 use domain::tick::{Period, Tick};
 use domain::tick_plan::TickContext;
@@ -34,7 +34,7 @@ mod tenant_tick;
 
 pub use tenant_tick::{Done, Outcome};
 
-use bus::{BusError, Publish};
+use bus::{BusError, EventBus};
 use control_endpoints::ControlEndpoints;
 use event::{Event, MAX_GENERATIONS, Shard, VerdictsSuppressed};
 use key_cache::KeyCache;
@@ -73,19 +73,19 @@ const SHARED_FAULT_PERCENT: usize = 20;
 const SHARED_FAULT_TENANTS: usize = 5;
 
 /// Checks tenants.
-pub struct CheckServices<S, U, K, P, B, C> {
+pub struct CheckServices<K, P> {
     /// Tenants, services and states.
-    pub store: S,
+    pub store: Store,
     /// Tenant keys.
-    pub keys: KeyCache<U>,
+    pub keys: KeyCache,
     /// Sends UPDATE.
     pub callbacks: K,
     /// Tries services.
     pub probe: P,
     /// Hands ranges on.
-    pub bus: B,
+    pub bus: EventBus,
     /// The time.
-    pub clock: C,
+    pub clock: Arc<dyn Clock>,
     /// Counts checks, callbacks and delays.
     pub metrics: Metrics,
     /// Everything that a deployment decides.
@@ -174,15 +174,7 @@ pub struct Summary {
     unreachable: Vec<(Tenant, Vec<ServiceId>)>,
 }
 
-impl<S, U, K, P, B, C> CheckServices<S, U, K, P, B, C>
-where
-    S: Checks,
-    U: UnwrapKey,
-    K: Deliver,
-    P: Probe,
-    B: Publish,
-    C: Clock,
-{
+impl<K: Deliver, P: Probe> CheckServices<K, P> {
     /// One invocation by Lambda.
     pub async fn invoke(&self, event: LambdaEvent<Event>) -> Result<(), lambda_runtime::Error> {
         let deadline = event.context.deadline().try_into()?;

@@ -1,8 +1,10 @@
 //! Composes and runs `check-services`.
 
+use std::sync::Arc;
+
 use aws::environment::{Environment, LogConfig};
 use aws::kms::WrappingKey;
-use aws::store::dynamo::DynamoStore;
+use aws::store::Store;
 use aws::system::SystemClock;
 use aws::telemetry::{self, cannot_start};
 use callback::HttpCallbacks;
@@ -20,12 +22,12 @@ async fn main() -> Result<(), Error> {
     let config = CheckServicesConfig::read(&environment).inspect_err(cannot_start)?;
     let sdk = aws::client::settings().await;
     let check_services = CheckServices {
-        store: DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table),
+        store: Store::new(aws_sdk_dynamodb::Client::new(&sdk), config.table),
         keys: KeyCache::new(WrappingKey::new(aws_sdk_kms::Client::new(&sdk), config.wrapping_key_id)),
         callbacks: HttpCallbacks::new(SystemClock).inspect_err(cannot_start)?,
         probe: HttpProbe::new(config.policy, Limits::default(), SystemClock).inspect_err(cannot_start)?,
         bus: EventBus::new(aws_sdk_eventbridge::Client::new(&sdk), config.bus),
-        clock: SystemClock,
+        clock: Arc::new(SystemClock),
         metrics: config.metrics,
         settings: config.settings,
     };

@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-use aws::store::{Checks, StoreError, WriteOutcome};
+use aws::store::{StoreError, WriteOutcome};
 use aws::telemetry::ErrorChain;
 use callback::{Callback, Deliver, RetryPolicy, deliver};
-use domain::clock::{Clock, whole_seconds};
+use domain::clock::whole_seconds;
 use domain::id::{ServiceId, TenantId};
 use domain::jws::{self, CallbackClaims, Subject};
-use domain::key::{KeyError, TenantKey, UnwrapKey};
+use domain::key::{KeyError, TenantKey};
 use domain::key_rotation::{self, KeyFailure, NextKeyVerdict};
 use domain::report::Update;
 use domain::response::CallbackResponse;
@@ -22,7 +22,6 @@ use futures::future::join;
 use probe::Probe;
 use tokio::time::{Instant, timeout_at};
 
-use crate::bus::Publish;
 use crate::event::StatusChanged;
 use crate::observe::observe_all;
 use crate::{CheckServices, Round};
@@ -57,15 +56,7 @@ pub struct Done {
     pub unreachable: Option<Box<(Tenant, Vec<ServiceId>)>>,
 }
 
-impl<S, U, K, P, B, C> CheckServices<S, U, K, P, B, C>
-where
-    S: Checks,
-    U: UnwrapKey,
-    K: Deliver,
-    P: Probe,
-    B: Publish,
-    C: Clock,
-{
+impl<K: Deliver, P: Probe> CheckServices<K, P> {
     /// Steps 3 to 5 of a tick.
     pub(crate) async fn check_tenant(
         &self,

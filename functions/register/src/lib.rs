@@ -5,10 +5,13 @@
 //! Not here: any access to stored data. Whether a hand-off was used before, and whose a service is, is decided when
 //! the form is sent.
 
+use std::sync::Arc;
+
+use aws::kms::DeploymentKey;
 use aws::telemetry::ErrorChain;
 use domain::clock::Clock;
 use domain::handoff::{Handoff, HandoffError, HandoffPolicy, Purpose};
-use domain::key::{Jwks, KeyError, Sign};
+use domain::key::{Jwks, KeyError, Sign as _};
 use jiff::Timestamp;
 use lambda_http::http::Method;
 use lambda_http::{Body, Request, RequestExt as _, Response};
@@ -26,16 +29,16 @@ const JWKS_CACHE: &str = "public, max-age=300";
 const STYLE_CACHE: &str = "public, max-age=3600";
 
 /// Answers the four routes.
-pub struct Register<K, C> {
+pub struct Register {
     /// Rules for hand-offs.
     pub handoffs: HandoffPolicy,
     /// The deployment key.
-    pub deployment_key: K,
+    pub deployment_key: DeploymentKey,
     /// The time.
-    pub clock: C,
+    pub clock: Arc<dyn Clock>,
 }
 
-impl<K: Sign, C: Clock> Register<K, C> {
+impl Register {
     /// One request.
     pub async fn handle(&self, request: Request) -> Response<Body> {
         let format = Format::accepted(request.headers());

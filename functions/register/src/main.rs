@@ -1,5 +1,7 @@
 //! Composes and runs `register`.
 
+use std::sync::Arc;
+
 use aws::environment::{Environment, LogConfig};
 use aws::kms::DeploymentKey;
 use aws::system::SystemClock;
@@ -19,7 +21,7 @@ async fn main() -> Result<(), Error> {
     let register = Register {
         handoffs: config.handoffs,
         deployment_key: DeploymentKey::new(kms, config.deployment_key_id),
-        clock: SystemClock,
+        clock: Arc::new(SystemClock),
     };
     gateway::run(service_fn(async |request| Ok::<_, Error>(register.handle(request).await))).await
 }

@@ -4,12 +4,14 @@
 //! Not here: every private key, and every callback. A run changes nothing that an app sees at once.
 
 use std::pin::pin;
+use std::sync::Arc;
 
-use aws::store::{Rotations, StoreError, WriteOutcome};
+use aws::kms::{DeploymentKey, WrappingKey};
+use aws::store::{Store, StoreError, WriteOutcome};
 use aws::telemetry::ErrorChain;
 use domain::clock::{Clock, whole_seconds};
 use domain::id::TenantId;
-use domain::key::{KeyError, MakeKey, Sign, TenantKey};
+use domain::key::{KeyError, TenantKey};
 use domain::key_endorsement::{ENDORSEMENT_LIFE, endorse_key};
 use domain::tenant::{NextKey, Tenant};
 use futures::{StreamExt as _, stream};
@@ -40,15 +42,15 @@ const RENEWED_BELOW: SignedDuration = SignedDuration::from_hours(7 * 24);
 const _: () = assert!(RENEWED_BELOW.as_secs() * 2 == ENDORSEMENT_LIFE.as_secs());
 
 /// Replaces keys.
-pub struct RotateKeys<S, D, M, C> {
+pub struct RotateKeys {
     /// Tenants.
-    pub store: S,
+    pub store: Store,
     /// Endorses keys.
-    pub deployment_key: D,
+    pub deployment_key: DeploymentKey,
     /// Makes tenant keys.
-    pub tenant_keys: M,
+    pub tenant_keys: WrappingKey,
     /// The time.
-    pub clock: C,
+    pub clock: Arc<dyn Clock>,
     /// How old a key may be; `None` when no age is too old.
     pub key_lifetime: Option<SignedDuration>,
 }
@@ -103,7 +105,7 @@ enum Need {
     KeyEndorsement,
 }
 
-impl<S: Rotations, D: Sign, M: MakeKey, C: Clock> RotateKeys<S, D, M, C> {
+impl RotateKeys {
     /// One invocation by Lambda.
     pub async fn invoke(&self, event: LambdaEvent<Event>) -> Result<Summary, lambda_runtime::Error> {
         let deadline = event.context.deadline().try_into()?;

@@ -1,6 +1,6 @@
 """Tenants with their services, written into the table as accepted registrations leave them.
 
-Formats: shared/aws/src/store/dynamo.rs; ids: shared/domain/src/id.rs. A record that is wrong is passed over by check-services, and the
+Formats: shared/aws/src/store/; ids: shared/domain/src/id.rs. A record that is wrong is passed over by check-services, and the
 measurement fails.
 """
 

@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use crate::client::BoundedClient;
-use domain::key::{KeyContext, KeyError, MakeKey, PrivateKey, PublicKey, Sign, UnwrapKey, WrappedKey};
+use domain::key::{KeyContext, KeyError, PrivateKey, PublicKey, Sign, WrappedKey};
 
 /// Calls at once for each of the two keys. A warm round of checks makes none, a cold one about fifty a second, of ten
 /// milliseconds each: this bounds only what piles up when KMS is slow.
@@ -79,10 +79,9 @@ impl WrappingKey {
     pub fn new(client: Client, key_id: String) -> Self {
         Self { client: BoundedClient::new(client, CALLS_AT_ONCE), key_id }
     }
-}
 
-impl MakeKey for WrappingKey {
-    async fn make_key(&self, context: &KeyContext) -> Result<(PublicKey, WrappedKey), KeyError> {
+    /// A new key pair, its private half wrapped under `context` (add-service, rotate-keys). The maker never sees a private key.
+    pub async fn make_key(&self, context: &KeyContext) -> Result<(PublicKey, WrappedKey), KeyError> {
         let make = GenerateDataKeyPairWithoutPlaintextInput::builder()
             .key_id(&self.key_id)
             .key_pair_spec(DataKeyPairSpec::EccNistEdwards25519)
@@ -96,10 +95,13 @@ impl MakeKey for WrappingKey {
         let public = PublicKey::from_spki(public.as_ref()).map_err(|_| KeyError::Mismatch)?;
         Ok((public, WrappedKey::new(wrapped.as_ref().to_vec())))
     }
-}
 
-impl UnwrapKey for WrappingKey {
-    async fn unwrap_key(&self, wrapped: &WrappedKey, context: &KeyContext) -> Result<PrivateKey, KeyError> {
+    /// The private key, if `wrapped` was made under `context` (check-services).
+    pub async fn unwrap_key(
+        &self,
+        wrapped: &WrappedKey,
+        context: &KeyContext,
+    ) -> Result<PrivateKey, KeyError> {
         let decrypt = DecryptInput::builder()
             .key_id(&self.key_id)
             .ciphertext_blob(Blob::new(wrapped.as_bytes()))

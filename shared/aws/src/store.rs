@@ -1,21 +1,47 @@
-//! Where tenants, services, states and used hand-offs are kept: three narrow ports, one per function that stores.
+//! The one DynamoDB table, with tenants, services, states and used hand-offs: keys `pk`/`sk`, sparse index `active`
+//! (docs/architecture.md has the items and every conditional write).
 //!
-//! `Registrations` is all that add-service may do, `Checks` all that check-services may do, `Rotations` all that rotate-keys
-//! may do; each mirrors the IAM statements of its function. Not here: a port that could list services over tenants.
+//! Opened by job: `registration` is all that add-service does with it, `ticks` all that check-services does, `rotation` all
+//! that rotate-keys does; each mirrors the IAM statements of its function. Expired items are filtered here, since DynamoDB
+//! deletes them up to days later. Not here: anything that could list services over tenants.
 
-use std::future::Future;
+use std::collections::HashMap;
+use std::time::Duration;
 
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::get_item::GetItemInput;
+use aws_sdk_dynamodb::operation::query::QueryInput;
+use aws_sdk_dynamodb::operation::query::builders::QueryInputBuilder;
+use aws_sdk_dynamodb::operation::transact_write_items::{TransactWriteItemsError, TransactWriteItemsInput};
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::client::BoundedClient;
 use domain::handoff::HandoffRef;
-use domain::id::{HandoffId, ServiceId, TenantId};
+use domain::id::{ServiceId, TenantId};
 use domain::service::{Change, Service};
 pub use domain::snapshot::{FailureStreak, TenantSnapshot};
 use domain::status::State;
-use domain::tenant::{NextKey, Tenant, TenantStatus};
-use domain::tick::Tick;
+use domain::tenant::Tenant;
 
-pub mod dynamo;
+use expr::UpdateExpr;
+use records::{Partition, has_expired, text};
+
+mod expr;
+mod records;
+mod registration;
+mod rotation;
+mod ticks;
+
+type Item = HashMap<String, AttributeValue>;
+
+/// The constant partition of the index.
+const ACTIVE: &str = "ACTIVE";
+
+/// Calls at once. A call takes a few milliseconds, so this bounds only what piles up when the table is slow.
+const CALLS_AT_ONCE: usize = 64;
 
 /// How long a registration that Forge has not accepted is kept.
 pub const PENDING_FOR: SignedDuration = SignedDuration::from_hours(24);
@@ -109,54 +135,6 @@ pub enum WriteOutcome {
     Conflict,
 }
 
-/// What add-service may do.
-pub trait Registrations: Send + Sync {
-    /// The tenant and its services, as of now.
-    fn find(
-        &self,
-        tenant: &TenantId,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<Option<RegisteredTenant>, StoreError>> + Send;
-
-    /// What a hand-off has been used for.
-    fn handoff_use(
-        &self,
-        handoff: &HandoffId,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<Option<HandoffUse>, StoreError>> + Send;
-
-    /// Counts an attempt under a hand-off, before anything is done for it. A conflict: all of them are used.
-    fn count_attempt(
-        &self,
-        handoff: &HandoffRef,
-    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
-
-    /// Stores a registration that Forge has not accepted yet, all or nothing.
-    fn begin_registration(
-        &self,
-        registration: &PendingRegistration<'_>,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
-
-    /// Forge has accepted: the service and its tenant are checked from the next tick on; a service that was paused before
-    /// stays so. Tenant and service are as they were read. `others` are the tenant's other services, which a suspension may
-    /// have marked for deletion. Repeating it changes nothing but the time that is noted.
-    fn activate(
-        &self,
-        tenant: &Tenant,
-        service: &Service,
-        others: &[ServiceId],
-        now: Timestamp,
-    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
-
-    /// Removes, pauses or resumes a service, all or nothing.
-    fn apply_change(
-        &self,
-        change: &ServiceChange<'_>,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
-}
-
 /// A range of tenants in the order of their ids: after the one, through the other.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TenantRange {
@@ -166,90 +144,157 @@ pub struct TenantRange {
     pub through: Option<TenantId>,
 }
 
-/// What check-services may do.
-pub trait Checks: Send + Sync {
-    /// The ids of the active tenants of a range, ascending.
-    fn active(&self, range: &TenantRange) -> impl Future<Output = Result<Vec<TenantId>, StoreError>> + Send;
-
-    /// A tenant with its services and state; `None` when it is gone, or has no services and its app knows that.
-    fn load(
-        &self,
-        tenant: &TenantId,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<Option<TenantSnapshot>, StoreError>> + Send;
-
-    /// Stores the state of a tick, if the last committed tick is still `found`.
-    fn commit(
-        &self,
-        tenant: &TenantId,
-        found: Option<Tick>,
-        state: &State,
-    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
-
-    /// Everything up to `tick` has reached the app; forgets failures.
-    fn acknowledge(
-        &self,
-        tenant: &TenantId,
-        tick: Tick,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// Stores since when deliveries fail, if that is still stored as in `found`: a registration or a later tick may have had an
-    /// answer since.
-    fn record_failures(
-        &self,
-        tenant: &TenantId,
-        found: FailureStreak,
-        failures: FailureStreak,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// Marks a tenant `Active` or `Unregistered`, if nobody has changed or registered it since it was read.
-    fn mark(
-        &self,
-        tenant: &Tenant,
-        status: TenantStatus,
-    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
-
-    /// Suspends a tenant (`Some`: everything of it expires then) or revives it (`None`), if nobody has changed or
-    /// registered it since it was read.
-    fn suspend(
-        &self,
-        tenant: &Tenant,
-        services: &[ServiceId],
-        expires_at: Option<Timestamp>,
-    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
-
-    /// Stores whether the app has accepted or refused the next key: `next`, if it is stored as in `found`.
-    fn record_next_key_response(
-        &self,
-        tenant: &TenantId,
-        found: &NextKey,
-        next: &NextKey,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// Makes `next` the key of the tenant, if it still follows the tenant's present key; forgets the present one.
-    fn promote_next_key(
-        &self,
-        tenant: &Tenant,
-        next: &NextKey,
-    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
+/// The table. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    client: BoundedClient<Client>,
+    table: String,
 }
 
-/// What rotate-keys may do.
-pub trait Rotations: Send + Sync {
-    /// The ids of all active tenants, ascending.
-    fn tenants(&self) -> impl Future<Output = Result<Vec<TenantId>, StoreError>> + Send;
+impl Store {
+    /// Uses the table of this name.
+    #[must_use]
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client: BoundedClient::new(client, CALLS_AT_ONCE), table }
+    }
 
-    /// A tenant without its services; `None` when it is gone.
-    fn tenant(
+    async fn get(&self, key: Item, consistent: bool) -> Result<Option<Item>, StoreError> {
+        let get =
+            GetItemInput::builder().table_name(&self.table).set_key(Some(key)).consistent_read(consistent);
+        let answer = self.client.send(|db| async move { get.send_with(&db).await }).await;
+        Ok(answer.map_err(classify)?.item)
+    }
+
+    /// All items of a query, page by page.
+    async fn query(&self, query: QueryInputBuilder) -> Result<Vec<Item>, StoreError> {
+        let (mut items, mut start) = (Vec::new(), None);
+        loop {
+            let page = query.clone().table_name(&self.table).set_exclusive_start_key(start);
+            let answer = self.client.send(|db| async move { page.send_with(&db).await }).await;
+            let answer = answer.map_err(classify)?;
+            items.extend(answer.items.unwrap_or_default());
+            start = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if start.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+
+    /// An update of one item, if its condition holds.
+    async fn update(&self, key: Item, expr: UpdateExpr) -> Result<WriteOutcome, StoreError> {
+        let update = expr.update(&self.table, key);
+        match self.client.send(|db| async move { update.send_with(&db).await }).await {
+            Ok(_) => Ok(WriteOutcome::Applied),
+            Err(error) if is_failed_condition(&error) => Ok(WriteOutcome::Conflict),
+            Err(error) => Err(classify(error)),
+        }
+    }
+
+    /// All items of a tenant that have not expired, by sort key.
+    async fn partition(
         &self,
-        id: &TenantId,
+        tenant: &TenantId,
+        consistent: bool,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Option<Tenant>, StoreError>> + Send;
+    ) -> Result<Partition, StoreError> {
+        let query = QueryInput::builder()
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", text(format!("TENANT#{tenant}")))
+            .consistent_read(consistent);
+        let mut items = HashMap::new();
+        for item in self.query(query).await? {
+            let sk = item.get("sk").and_then(|sk| sk.as_s().ok()).cloned().unwrap_or_default();
+            if !has_expired(&item, now) {
+                items.insert(sk, item);
+            }
+        }
+        Ok(Partition { tenant: tenant.clone(), items })
+    }
 
-    /// Stores the tenant's next key, if its present key is still the one that was read, and no other key follows it.
-    fn store_next_key(
+    /// All or nothing, if everything that it rests on is as it was read.
+    async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<WriteOutcome, StoreError> {
+        Ok(self
+            .transact_with_retries(items)
+            .await?
+            .map_or(WriteOutcome::Conflict, |()| WriteOutcome::Applied))
+    }
+
+    /// The inner error has a code per item. A conflict with another transaction says nothing about the
+    /// conditions, so it is tried again a few times.
+    async fn transact_with_retries(
         &self,
-        tenant: &Tenant,
-        next: &NextKey,
-    ) -> impl Future<Output = Result<WriteOutcome, StoreError>> + Send;
+        items: Vec<TransactWriteItem>,
+    ) -> Result<Result<(), Vec<String>>, StoreError> {
+        let is_conflict = |codes: &[String]| {
+            codes.iter().any(|code| code == "TransactionConflict")
+                && codes.iter().all(|code| matches!(code.as_str(), "None" | "TransactionConflict"))
+        };
+        for pause_ms in [50, 150, 450] {
+            match self.try_transact(items.clone()).await? {
+                Err(codes) if is_conflict(&codes) => {
+                    tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                }
+                outcome => return Ok(outcome),
+            }
+        }
+        self.try_transact(items).await
+    }
+
+    async fn try_transact(
+        &self,
+        items: Vec<TransactWriteItem>,
+    ) -> Result<Result<(), Vec<String>>, StoreError> {
+        let transaction = TransactWriteItemsInput::builder().set_transact_items(Some(items));
+        match self.client.send(|db| async move { transaction.send_with(&db).await }).await {
+            Ok(_) => Ok(Ok(())),
+            Err(error) => match error.as_service_error() {
+                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+                    let reasons = cancelled.cancellation_reasons();
+                    let codes: Vec<String> =
+                        reasons.iter().map(|reason| reason.code().unwrap_or("None").to_owned()).collect();
+                    let only_conditions = codes.iter().all(|code| {
+                        matches!(code.as_str(), "None" | "ConditionalCheckFailed" | "TransactionConflict")
+                    });
+                    if only_conditions {
+                        Ok(Err(codes))
+                    } else {
+                        Err(StoreError::Unavailable(Box::new(error)))
+                    }
+                }
+                Some(
+                    TransactWriteItemsError::TransactionInProgressException(_)
+                    | TransactWriteItemsError::IdempotentParameterMismatchException(_),
+                ) => Err(StoreError::Unavailable(Box::new(error))),
+                _ => Err(classify(error)),
+            },
+        }
+    }
+}
+
+fn refused(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Refused(Box::new(error))
+}
+
+fn is_failed_condition(error: &SdkError<UpdateItemError>) -> bool {
+    matches!(error.as_service_error(), Some(UpdateItemError::ConditionalCheckFailedException(_)))
+}
+
+fn classify<E, R>(error: SdkError<E, R>) -> StoreError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    let Some(service) = error.as_service_error() else {
+        return StoreError::Unavailable(Box::new(error));
+    };
+    match service.code() {
+        Some(
+            "AccessDeniedException"
+            | "ResourceNotFoundException"
+            | "ValidationException"
+            | "UnrecognizedClientException"
+            | "ItemCollectionSizeLimitExceededException",
+        ) => StoreError::Refused(Box::new(error)),
+        _ => StoreError::Unavailable(Box::new(error)),
+    }
 }

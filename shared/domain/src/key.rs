@@ -196,25 +196,6 @@ pub enum KeyError {
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Makes tenant keys (add-service, rotate-keys). The maker never sees a private key.
-pub trait MakeKey: Send + Sync {
-    /// A new key pair, its private half wrapped under `context`.
-    fn make_key(
-        &self,
-        context: &KeyContext,
-    ) -> impl Future<Output = Result<(PublicKey, WrappedKey), KeyError>> + Send;
-}
-
-/// Unwraps tenant keys (check-services).
-pub trait UnwrapKey: Send + Sync {
-    /// The private key, if `wrapped` was made under `context`.
-    fn unwrap_key(
-        &self,
-        wrapped: &WrappedKey,
-        context: &KeyContext,
-    ) -> impl Future<Output = Result<PrivateKey, KeyError>> + Send;
-}
-
 /// Signs with one Ed25519 key, wherever it lives.
 pub trait Sign: Send + Sync {
     /// The public half of the signing key.

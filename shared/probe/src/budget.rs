@@ -18,7 +18,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn begins(&mut self, clock: &impl Clock) {
+    pub(super) fn begins(&mut self, clock: &dyn Clock) {
         self.began_at.get_or_insert_with(|| whole_seconds(clock.now()));
     }
 

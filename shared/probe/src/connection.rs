@@ -14,9 +14,10 @@ use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, CipherSuite, ClientConfig};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 use url::Host;
 
 use super::certificates::{CachingVerifier, certificate_end};
@@ -24,13 +25,11 @@ use crate::tls;
 use domain::target_url::TargetUrl;
 
 /// What HTTP is spoken over: TCP, or TLS over it.
-pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+pub(super) type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// A connection, and when the server's certificate ends (none without TLS).
 pub(super) struct Connection {
-    pub(super) transport: Box<dyn Transport>,
+    pub(super) transport: Transport,
     pub(super) certificate_end: Option<Timestamp>,
 }
 
@@ -60,7 +59,7 @@ impl Connector {
         tcp: TcpStream,
     ) -> Result<Connection, ConnectError> {
         if !target.is_https() {
-            return Ok(Connection { transport: Box::new(tcp), certificate_end: None });
+            return Ok(Connection { transport: Either::Left(tcp), certificate_end: None });
         }
         let name = server_name(target).ok_or(ConnectError::Tls(None))?;
         // The request must not wait until the server has acknowledged the end of the handshake.
@@ -68,7 +67,7 @@ impl Connector {
         let stream = self.tls.connect(name, tcp).await.map_err(|error| not_shaken(&error))?;
         let certificates = stream.get_ref().1.peer_certificates();
         let certificate_end = certificates.and_then(|chain| certificate_end(chain.first()?));
-        Ok(Connection { transport: Box::new(stream), certificate_end })
+        Ok(Connection { transport: Either::Right(Box::new(stream)), certificate_end })
     }
 }
 

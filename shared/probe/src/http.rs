@@ -14,6 +14,7 @@ use std::error::Error;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -89,18 +90,22 @@ pub enum SetupError {
 }
 
 /// Probes over HTTP and HTTPS. Make one and share it: it holds the certificate authorities.
-pub struct HttpProbe<C> {
+pub struct HttpProbe {
     connector: Connector,
     resolver: VettingResolver,
     policy: TargetPolicy,
     limiter: ConnectionLimiter,
     limits: Limits,
-    clock: C,
+    clock: Arc<dyn Clock>,
 }
 
-impl<C: Clock> HttpProbe<C> {
+impl HttpProbe {
     /// A probe for the machine's network.
-    pub fn new(policy: TargetPolicy, limits: Limits, clock: C) -> Result<Self, SetupError> {
+    pub fn new(
+        policy: TargetPolicy,
+        limits: Limits,
+        clock: impl Clock + 'static,
+    ) -> Result<Self, SetupError> {
         Self::within(&Network::default(), policy, limits, clock)
     }
 
@@ -109,13 +114,13 @@ impl<C: Clock> HttpProbe<C> {
         network: &Network,
         policy: TargetPolicy,
         limits: Limits,
-        clock: C,
+        clock: impl Clock + 'static,
     ) -> Result<Self, SetupError> {
         let resolver = VettingResolver::new(policy.clone(), &network.name_servers)
             .map_err(|error| SetupError::NameServers(error.into()))?;
         let connector = Connector::new(&network.extra_authorities)?;
         let limiter = ConnectionLimiter::new(limits.connections);
-        Ok(Self { connector, resolver, policy, limiter, limits, clock })
+        Ok(Self { connector, resolver, policy, limiter, limits, clock: Arc::new(clock) })
     }
 
     /// One attempt, with the reason when the target policy forbids the target, or there is no way to its addresses.
@@ -182,7 +187,7 @@ impl<C: Clock> HttpProbe<C> {
         match target.url().host() {
             Some(Host::Domain(name)) => {
                 let mut permit = self.limiter.look_up(asker.quota, asker.attempt).await;
-                budget.begins(&self.clock);
+                budget.begins(self.clock.as_ref());
                 let look_up = async {
                     let found = self.resolver.addresses(name).await;
                     if !matches!(&found, Err(error) if error.is_silence()) {
@@ -214,7 +219,7 @@ impl<C: Clock> HttpProbe<C> {
         let mut failure = ProbeFailure::Connect;
         for (tried, ip) in (0..).zip(addresses) {
             let mut permit = self.limiter.connection(asker.quota, asker.attempt, *ip).await;
-            budget.begins(&self.clock);
+            budget.begins(self.clock.as_ref());
             let share = budget.left / (u32::try_from(addresses.len()).unwrap_or(u32::MAX) - tried);
             let open = async {
                 let opened = timeout(share, TcpStream::connect(SocketAddr::new(*ip, port))).await;
@@ -313,7 +318,7 @@ impl<C: Clock> HttpProbe<C> {
     }
 }
 
-impl<C: Clock> Probe for HttpProbe<C> {
+impl Probe for HttpProbe {
     async fn probe(&self, check: &Check, quota: &TenantQuota, attempt: Attempt) -> Observation {
         self.attempt(check, quota, attempt).await.0
     }

@@ -1,14 +1,19 @@
 //! The local AWS that `make test` starts, and fresh resources in it for every test.
 
+use std::time::Duration;
+
 use aws::kms::{DeploymentKey, WrappingKey};
-use aws::store::dynamo::DynamoStore;
+use aws::store::Store;
 use aws::system::random_nonce;
 use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
     ProjectionType, ScalarAttributeType,
 };
 use aws_sdk_kms::types::{KeySpec, KeyUsageType};
+
+use crate::faults::Faults;
 
 /// A table and two keys of one test.
 #[derive(Debug, Clone)]
@@ -21,6 +26,8 @@ pub struct LocalAws {
     pub deployment_key_id: String,
     /// The key that wraps tenant keys.
     pub wrapping_key_id: String,
+    /// Of its clients.
+    faults: Option<Faults>,
 }
 
 impl LocalAws {
@@ -40,31 +47,66 @@ impl LocalAws {
         let deployment_key_id =
             create_key(&kms, KeySpec::EccNistEdwards25519, KeyUsageType::SignVerify).await;
         let wrapping_key_id = create_key(&kms, KeySpec::SymmetricDefault, KeyUsageType::EncryptDecrypt).await;
-        Self { settings, table, deployment_key_id, wrapping_key_id }
+        Self { settings, table, deployment_key_id, wrapping_key_id, faults: None }
+    }
+
+    /// The same table and keys through clients with these faults. They try as often as deployed ones, without waiting.
+    #[must_use]
+    pub fn with_faults(&self, faults: &Faults) -> Self {
+        let attempts = self.settings.retry_config().map_or(3, RetryConfig::max_attempts);
+        let retries = RetryConfig::standard()
+            .with_max_attempts(attempts)
+            .with_initial_backoff(Duration::from_millis(1));
+        let settings = self.settings.to_builder().retry_config(retries).build();
+        Self { settings, faults: Some(faults.clone()), ..self.clone() }
     }
 
     /// The store on the test's table.
     #[must_use]
-    pub fn store(&self) -> DynamoStore {
-        DynamoStore::new(self.dynamo(), self.table.clone())
+    pub fn store(&self) -> Store {
+        Store::new(self.dynamo(), self.table.clone())
     }
 
     /// The test's deployment key.
     #[must_use]
     pub fn deployment_key(&self) -> DeploymentKey {
-        DeploymentKey::new(aws_sdk_kms::Client::new(&self.settings), self.deployment_key_id.clone())
+        DeploymentKey::new(self.kms(), self.deployment_key_id.clone())
     }
 
     /// The test's wrapping key.
     #[must_use]
     pub fn wrapping_key(&self) -> WrappingKey {
-        WrappingKey::new(aws_sdk_kms::Client::new(&self.settings), self.wrapping_key_id.clone())
+        WrappingKey::new(self.kms(), self.wrapping_key_id.clone())
     }
 
     /// A client for looking at, or spoiling, what is stored.
     #[must_use]
     pub fn dynamo(&self) -> aws_sdk_dynamodb::Client {
-        aws_sdk_dynamodb::Client::new(&self.settings)
+        let mut config = aws_sdk_dynamodb::config::Builder::from(&self.settings);
+        if let Some(faults) = &self.faults {
+            config = config.interceptor(faults.clone());
+        }
+        aws_sdk_dynamodb::Client::from_conf(config.build())
+    }
+
+    /// A client for the keys.
+    #[must_use]
+    pub fn kms(&self) -> aws_sdk_kms::Client {
+        let mut config = aws_sdk_kms::config::Builder::from(&self.settings);
+        if let Some(faults) = &self.faults {
+            config = config.interceptor(faults.clone());
+        }
+        aws_sdk_kms::Client::from_conf(config.build())
+    }
+
+    /// A client for an EventBridge at this address.
+    #[must_use]
+    pub fn eventbridge(&self, url: &str) -> aws_sdk_eventbridge::Client {
+        let mut config = aws_sdk_eventbridge::config::Builder::from(&self.settings).endpoint_url(url);
+        if let Some(faults) = &self.faults {
+            config = config.interceptor(faults.clone());
+        }
+        aws_sdk_eventbridge::Client::from_conf(config.build())
     }
 }
 

@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use aws_config::SdkConfig;
+use aws_config::{Region, SdkConfig};
+use aws_sdk_kms::config::{Credentials, SharedCredentialsProvider};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -17,6 +19,8 @@ use tokio::net::TcpListener;
 struct Exchanges {
     requests: Vec<Value>,
     answers: VecDeque<(u16, Value)>,
+    /// Before each answer.
+    pause: Duration,
 }
 
 /// The endpoint.
@@ -37,12 +41,22 @@ impl AwsServer {
         let exchanges = Arc::new(Mutex::new(Exchanges { answers, ..Exchanges::default() }));
         let app = Router::new().fallback(answer).with_state(Arc::clone(&exchanges));
         tokio::spawn(async { axum::serve(listener, app).await });
-        Self { url, settings: aws::client::settings().await, exchanges }
+        let nobody = Credentials::new("local", "local", None, None, "a test");
+        let settings = aws::client::settings().await.into_builder();
+        let settings = settings.credentials_provider(SharedCredentialsProvider::new(nobody));
+        Self { url, settings: settings.region(Region::from_static("us-east-1")).build(), exchanges }
     }
 
     /// One that answers every call with this error code, in the way of AWS's JSON protocols.
     pub async fn refusing(code: &str) -> Self {
         Self::start([(400, json!({ "__type": code, "message": "as a test wants it" }))]).await
+    }
+
+    /// The same, which takes so long for each answer.
+    #[must_use]
+    pub fn pausing(self, pause: Duration) -> Self {
+        self.exchanges.lock().expect("no test panicked inside").pause = pause;
+        self
     }
 
     /// A client as deployed, time-outs and retries included. Only the service's own endpoint outdoes the environment's.
@@ -74,14 +88,16 @@ impl AwsServer {
 }
 
 async fn answer(State(exchanges): State<Arc<Mutex<Exchanges>>>, body: Bytes) -> impl IntoResponse {
-    let answer = {
+    let (answer, pause) = {
         let mut exchanges = exchanges.lock().expect("no test panicked inside");
         exchanges.requests.push(serde_json::from_slice(&body).unwrap_or_default());
-        match exchanges.answers.len() {
+        let answer = match exchanges.answers.len() {
             0 | 1 => exchanges.answers.front().cloned(),
             _ => exchanges.answers.pop_front(),
-        }
+        };
+        (answer, exchanges.pause)
     };
+    tokio::time::sleep(pause).await;
     let Some((status, body)) = answer else { std::future::pending().await };
     let status = StatusCode::from_u16(status).expect("a status code");
     (status, [("content-type", "application/x-amz-json-1.1")], body.to_string())

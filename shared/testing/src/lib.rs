@@ -5,7 +5,8 @@
 
 pub mod aws;
 pub mod aws_server;
-pub mod failing;
+pub mod event_bus;
+pub mod faults;
 pub mod forge_app;
 pub mod log;
 pub mod names;

@@ -1,10 +1,7 @@
 //! Registrations and changes as add-service stores them, and suspensions as check-services does, for tests of what the other
 //! functions make of them.
 
-use aws::store::dynamo::DynamoStore;
-use aws::store::{
-    Checks as _, PendingRegistration, Registrations as _, SUSPENDED_FOR, ServiceChange, WriteOutcome,
-};
+use aws::store::{PendingRegistration, SUSPENDED_FOR, ServiceChange, Store, WriteOutcome};
 use aws::system::random_nonce;
 use domain::handoff::HandoffRef;
 use domain::id::{HandoffId, ServiceId, TenantId};
@@ -25,7 +22,7 @@ pub fn unused_handoff(now: Timestamp) -> HandoffRef {
 ///
 /// # Panics
 /// When the tenant is not as it is stored.
-pub async fn register(store: &DynamoStore, tenant: &Tenant, service: &Service, now: Timestamp) {
+pub async fn register(store: &Store, tenant: &Tenant, service: &Service, now: Timestamp) {
     let found = store.find(&tenant.id(), now).await.expect("a readable tenant");
     let found_revision = found.map(|found| found.revision);
     let registration =
@@ -39,7 +36,7 @@ pub async fn register(store: &DynamoStore, tenant: &Tenant, service: &Service, n
 ///
 /// # Panics
 /// When there is no such service.
-pub async fn change(store: &DynamoStore, tenant: &TenantId, id: &ServiceId, change: Change, now: Timestamp) {
+pub async fn change(store: &Store, tenant: &TenantId, id: &ServiceId, change: Change, now: Timestamp) {
     let found = store.find(tenant, now).await.expect("a readable tenant").expect("a tenant");
     let service = found.services.iter().find(|service| service.id == *id).expect("a service");
     let change = ServiceChange {
@@ -57,7 +54,7 @@ pub async fn change(store: &DynamoStore, tenant: &TenantId, id: &ServiceId, chan
 ///
 /// # Panics
 /// Without a table.
-pub async fn tick(store: &DynamoStore, tenant: &TenantId, now: Timestamp) {
+pub async fn tick(store: &Store, tenant: &TenantId, now: Timestamp) {
     let found = store.load(tenant, now).await.expect("a readable tenant");
     let period = Period::from_minutes(5).expect("a divisor of 60");
     let state = State { last_tick: Some(Tick::containing(now, period)), ..State::default() };
@@ -69,7 +66,7 @@ pub async fn tick(store: &DynamoStore, tenant: &TenantId, now: Timestamp) {
 ///
 /// # Panics
 /// When there is no such tenant.
-pub async fn suspend(store: &DynamoStore, tenant: &TenantId, is_suspended: bool, now: Timestamp) {
+pub async fn suspend(store: &Store, tenant: &TenantId, is_suspended: bool, now: Timestamp) {
     let found = store.load(tenant, now).await.expect("a readable tenant").expect("a tenant");
     let services: Vec<_> = found.services.iter().map(|service| service.id.clone()).collect();
     let expires_at = is_suspended.then_some(now + SUSPENDED_FOR);

@@ -1,44 +1,13 @@
 //! Every call to AWS fails once, in every way: the person gets a clear answer, and the same request again finishes.
 
-use add_service::AddService;
-use aws::kms::{DeploymentKey, WrappingKey};
-use aws::store::Registrations as _;
-use aws::store::dynamo::DynamoStore;
 use domain::clock::Clock as _;
 use domain::id::ServiceId;
 use domain::service::Lifecycle;
 use domain::tenant::TenantStatus;
 use serde_json::{Value, json};
-use testing::failing::{FailingKeys, FailingStore, Fault, Faults};
-use testing::time::FixedClock;
+use testing::faults::{Fault, Faults};
 
 use crate::world::{MANAGE_JSON, World, changed, document, json_request, text};
-
-type Faulty = AddService<
-    FailingStore<DynamoStore>,
-    FailingKeys<DeploymentKey>,
-    FailingKeys<WrappingKey>,
-    callback::HttpCallbacks,
-    FixedClock,
->;
-
-fn faulty(world: &World, faults: &Faults) -> Faulty {
-    let deployed = world.function();
-    AddService {
-        store: FailingStore::new(deployed.store, faults),
-        deployment_key: FailingKeys::new(deployed.deployment_key, faults),
-        tenant_keys: FailingKeys::new(deployed.tenant_keys, faults),
-        handoffs: deployed.handoffs,
-        policy: deployed.policy,
-        limits: deployed.limits,
-        period: deployed.period,
-        callbacks: deployed.callbacks,
-        probe: deployed.probe,
-        clock: deployed.clock,
-        nonce: deployed.nonce,
-        metrics: deployed.metrics,
-    }
-}
 
 /// What a registration leaves behind: tenant, and each service with what the app was told of it.
 async fn left_behind(world: &World) -> (TenantStatus, Vec<(String, Lifecycle, bool)>, usize) {
@@ -74,16 +43,16 @@ async fn walk_all(before: &[&str], path: &str, expected_calls: &[&str]) {
     };
     let (world, wish) = prepare().await;
     let none = Faults::none();
-    let finished = Box::pin(faulty(&world, &none).handle(json_request(&wish))).await.status();
-    assert_eq!(none.calls(), expected_calls);
+    let finished = Box::pin(world.function_with_faults(&none).handle(json_request(&wish))).await.status();
+    assert_eq!(none.operations(), expected_calls);
     let without_fault = left_behind(&world).await;
 
     for (index, name) in expected_calls.iter().enumerate() {
         for fault in Fault::ALL {
-            let what = format!("{fault:?} at call {index}, {name}");
+            let what = format!("{fault:?} at operation {index}, {name}");
             let (world, wish) = prepare().await;
             let faults = Faults::at(index, fault);
-            let response = Box::pin(faulty(&world, &faults).handle(json_request(&wish))).await;
+            let response = Box::pin(world.function_with_faults(&faults).handle(json_request(&wish))).await;
             let problem = document(&response);
             if fault == Fault::Refused {
                 assert_eq!(
@@ -99,10 +68,11 @@ async fn walk_all(before: &[&str], path: &str, expected_calls: &[&str]) {
                 );
                 assert!(response.headers().contains_key("retry-after"), "{what}");
             }
-            assert_eq!(faults.calls().len(), index + 1, "nothing is tried after {what}");
+            assert_eq!(faults.operations().len(), index + 1, "nothing is tried after {what}");
 
             let again = world.function().handle(json_request(&wish)).await;
-            let already = *name == "activate" && fault == Fault::LostAnswer;
+            // The last one activates.
+            let already = index == expected_calls.len() - 1 && fault == Fault::LostAnswer;
             let expected = if already { 200 } else { finished.as_u16() };
             assert_eq!(again.status(), expected, "{what}: {}", text(&again));
             assert_eq!(left_behind(&world).await, without_fault, "{what}");
@@ -113,14 +83,14 @@ async fn walk_all(before: &[&str], path: &str, expected_calls: &[&str]) {
 #[tokio::test]
 async fn the_first_registration_of_a_site_is_finished_by_the_same_request() {
     let calls = [
-        "handoff_use",
-        "count_attempt",
-        "find",
-        "make_key",
-        "begin_registration",
-        "public_key",
-        "sign",
-        "activate",
+        "GetItem",
+        "UpdateItem",
+        "Query",
+        "GenerateDataKeyPairWithoutPlaintext",
+        "TransactWriteItems",
+        "GetPublicKey",
+        "Sign",
+        "TransactWriteItems",
     ];
     walk(&[], "a", &calls).await;
 }
@@ -130,7 +100,15 @@ async fn a_further_registration_is_finished_by_the_same_request() {
     walk(
         &["a"],
         "b",
-        &["handoff_use", "count_attempt", "find", "begin_registration", "public_key", "sign", "activate"],
+        &[
+            "GetItem",
+            "UpdateItem",
+            "Query",
+            "TransactWriteItems",
+            "GetPublicKey",
+            "Sign",
+            "TransactWriteItems",
+        ],
     )
     .await;
 }
@@ -140,18 +118,26 @@ async fn a_repeated_registration_is_finished_by_the_same_request() {
     walk(
         &["a", "b"],
         "a",
-        &["handoff_use", "count_attempt", "find", "begin_registration", "public_key", "sign", "activate"],
+        &[
+            "GetItem",
+            "UpdateItem",
+            "Query",
+            "TransactWriteItems",
+            "GetPublicKey",
+            "Sign",
+            "TransactWriteItems",
+        ],
     )
     .await;
 }
 
 #[tokio::test]
 async fn a_change_is_finished_by_the_same_request() {
-    let calls = ["handoff_use", "find", "apply_change"];
+    let calls = ["GetItem", "Query", "TransactWriteItems"];
     for (index, name) in calls.iter().enumerate() {
         for fault in Fault::ALL {
             for change in ["remove", "pause"] {
-                let what = format!("{change}: {fault:?} at call {index}, {name}");
+                let what = format!("{change}: {fault:?} at operation {index}, {name}");
                 let world = World::start().await;
                 let added = world.function().handle(json_request(&world.wish("a").await)).await;
                 let id = ServiceId::parse(document(&added)["service"]["id"].as_str().unwrap()).unwrap();
@@ -161,11 +147,11 @@ async fn a_change_is_finished_by_the_same_request() {
                     changed(MANAGE_JSON, |event| event["body"] = json!(body))
                 };
                 let faults = Faults::at(index, fault);
-                let response = Box::pin(faulty(&world, &faults).handle(request())).await;
+                let response = Box::pin(world.function_with_faults(&faults).handle(request())).await;
                 let expected = if fault == Fault::Refused { 500 } else { 503 };
                 assert_eq!(response.status(), expected, "{what}");
                 assert_eq!(response.headers().contains_key("retry-after"), expected == 503, "{what}");
-                assert_eq!(faults.calls(), calls[..=index], "nothing is tried after {what}");
+                assert_eq!(faults.operations(), calls[..=index], "nothing is tried after {what}");
 
                 let again = world.function().handle(request()).await;
                 assert_eq!(again.status(), 200, "{what}: {}", text(&again));

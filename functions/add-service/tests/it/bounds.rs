@@ -1,6 +1,5 @@
 //! Requests that no form makes: each gets a clear answer of the documented form, never a 5xx, and nothing is stored.
 
-use aws::store::Registrations as _;
 use data_encoding::BASE64;
 use domain::clock::Clock as _;
 use lambda_http::{Request, Response};

@@ -3,12 +3,9 @@
 use std::time::{Duration, Instant};
 
 use aws::kms::{DeploymentKey, WrappingKey};
-use aws::store::dynamo::DynamoStore;
-use aws::store::{Checks as _, Registrations as _, Rotations as _, StoreError, TenantRange};
+use aws::store::{Store, StoreError, TenantRange};
 use domain::id::{CloudId, HandoffId, TenantId};
-use domain::key::{
-    KeyContext, KeyError, MakeKey as _, PrivateKey, Sign as _, TenantKey, UnwrapKey as _, WrappedKey,
-};
+use domain::key::{KeyContext, KeyError, PrivateKey, Sign as _, TenantKey, WrappedKey};
 use domain::tenant::{Tenant, TenantStatus, TriggerPolicy};
 use futures::future::{BoxFuture, FutureExt as _, join_all};
 use jiff::Timestamp;
@@ -68,7 +65,7 @@ async fn signing_has_the_same_bound() {
 #[tokio::test]
 async fn no_call_of_the_store_goes_without_a_permit() {
     let server = AwsServer::start([]).await;
-    let store = DynamoStore::new(server.dynamo(), "table".to_owned());
+    let store = Store::new(server.dynamo(), "table".to_owned());
     let (handoff, now) = (HandoffId::derive("app", "1"), Timestamp::UNIX_EPOCH);
     let cloud_id = CloudId::parse("11111111-2222-4333-8444-555555555555").unwrap();
     let tenant = TenantId::derive(&cloud_id, "trigger");

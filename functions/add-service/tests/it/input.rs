@@ -1,6 +1,5 @@
 //! What is sent to the route: the sample events, and everything that is refused at the edge.
 
-use aws::store::Registrations as _;
 use domain::clock::Clock as _;
 use domain::id::TenantId;
 use domain::key::PublicKey;

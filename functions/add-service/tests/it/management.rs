@@ -1,7 +1,7 @@
 //! Removing, pausing and resuming: who may, what it does, and what a repetition does.
 
 use add_service::config::ServiceLimits;
-use aws::store::{Checks as _, RegisteredTenant, Registrations as _, WriteOutcome};
+use aws::store::{RegisteredTenant, WriteOutcome};
 use domain::clock::Clock as _;
 use domain::id::ServiceId;
 use domain::service::Lifecycle;

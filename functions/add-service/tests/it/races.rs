@@ -2,45 +2,30 @@
 
 use std::sync::Arc;
 
-use add_service::AddService;
-use aws::kms::{DeploymentKey, WrappingKey};
-use aws::store::dynamo::DynamoStore;
-use aws::store::{Checks as _, RegisteredTenant, Registrations as _, Rotations as _, WriteOutcome};
-use callback::HttpCallbacks;
+use aws::store::{RegisteredTenant, WriteOutcome};
 use domain::clock::Clock as _;
 use domain::id::ServiceId;
-use domain::key::{KeyContext, MakeKey as _, TenantKey};
+use domain::key::{KeyContext, TenantKey};
 use domain::key_endorsement::endorse_key;
 use domain::service::Lifecycle;
 use domain::tenant::{NextKey, TenantStatus};
 use lambda_http::{Body, Response};
 use serde_json::{Value, json};
-use testing::failing::{FailingStore, Faults};
+use testing::faults::Faults;
 use testing::forge_app::{ACCEPTED, Reply};
 use testing::stored;
-use testing::time::FixedClock;
 
 use crate::world::{MANAGE_JSON, World, changed, document, json_request, text};
 
-type Raced = AddService<FailingStore<DynamoStore>, DeploymentKey, WrappingKey, HttpCallbacks, FixedClock>;
+/// A registration's transactions, in order.
+const BEGIN: usize = 0;
+const ACTIVATE: usize = 1;
+/// A change has one.
+const CHANGE: usize = 0;
 
-/// The function, with what happens meanwhile.
-fn raced(world: &World, faults: &Faults) -> Raced {
-    let deployed = world.function();
-    AddService {
-        store: FailingStore::new(deployed.store, faults),
-        handoffs: deployed.handoffs,
-        policy: deployed.policy,
-        limits: deployed.limits,
-        period: deployed.period,
-        deployment_key: deployed.deployment_key,
-        tenant_keys: deployed.tenant_keys,
-        callbacks: deployed.callbacks,
-        probe: deployed.probe,
-        clock: deployed.clock,
-        nonce: deployed.nonce,
-        metrics: deployed.metrics,
-    }
+/// What happens right before this transaction of a request.
+fn before(transaction: usize, what: impl Future<Output = ()> + Send + 'static) -> Faults {
+    Faults::before("TransactWriteItems", transaction, what)
 }
 
 async fn world() -> Arc<World> {
@@ -93,7 +78,7 @@ fn outcome(response: &Response<Body>) -> (u16, Value) {
     (response.status().as_u16(), document(response)["code"].clone())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_that_is_accepted_while_another_registration_begins_is_not_forgotten() {
     let world = world().await;
     let (first, second) = (world.wish("a").await, world.wish("b").await);
@@ -101,11 +86,11 @@ async fn a_tenant_that_is_accepted_while_another_registration_begins_is_not_forg
 
     // The second one has read the tenant as pending and made its check; then the first one is accepted.
     let other = Arc::clone(&world);
-    let faults = Faults::before("begin_registration", async move {
+    let faults = before(BEGIN, async move {
         other.app.answer_next([ACCEPTED, Reply::Code(403, "HANDOFF_INVALID")]);
         add(&other, &first).await;
     });
-    let response = Box::pin(raced(&world, &faults).handle(json_request(&second))).await;
+    let response = Box::pin(world.function_with_store_faults(&faults).handle(json_request(&second))).await;
     assert_eq!(outcome(&response), (403, json!("REFUSED_BY_FORGE")));
 
     let pending = ServiceId::derive(&world.app.tenant_id(), &world.target.url("b"));
@@ -115,19 +100,22 @@ async fn a_tenant_that_is_accepted_while_another_registration_begins_is_not_forg
     assert_eq!((left.tenant.status, left.services.len()), (TenantStatus::Active, 1));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_that_is_suspended_while_a_registration_is_accepted_is_active_with_all_it_has() {
     let world = world().await;
     add(&world, &world.wish("a").await).await;
     let (tenant, now) = (world.app.tenant_id(), world.clock.now());
     stored::tick(&world.aws.store(), &tenant, now).await;
-    for at in ["begin_registration", "activate"] {
+    for at in [BEGIN, ACTIVATE] {
         let (store, id) = (world.aws.store(), tenant.clone());
-        let faults = Faults::before(at, async move { stored::suspend(&store, &id, true, now).await });
+        let faults = before(at, async move { stored::suspend(&store, &id, true, now).await });
         let before = world.app.received("REGISTER").len();
-        let response =
-            Box::pin(raced(&world, &faults).handle(json_request(&world.wish(&format!("during-{at}")).await)))
-                .await;
+        let response = Box::pin(
+            world
+                .function_with_store_faults(&faults)
+                .handle(json_request(&world.wish(&format!("during-{at}")).await)),
+        )
+        .await;
         assert_eq!(response.status(), 201, "{at}: {}", text(&response));
         assert_eq!(world.app.received("REGISTER").len(), before + 1, "one REGISTER is enough");
         assert_eq!(found(&world).await.tenant.status, TenantStatus::Active, "{at}");
@@ -135,7 +123,7 @@ async fn a_tenant_that_is_suspended_while_a_registration_is_accepted_is_active_w
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_that_is_revived_while_a_registration_is_accepted_is_active() {
     let world = world().await;
     add(&world, &world.wish("a").await).await;
@@ -143,9 +131,10 @@ async fn a_tenant_that_is_revived_while_a_registration_is_accepted_is_active() {
     stored::tick(&world.aws.store(), &tenant, now).await;
     stored::suspend(&world.aws.store(), &tenant, true, now).await;
     let store = world.aws.store();
-    let faults =
-        Faults::before("activate", async move { stored::suspend(&store, &tenant, false, now).await });
-    let response = Box::pin(raced(&world, &faults).handle(json_request(&world.wish("b").await))).await;
+    let faults = before(ACTIVATE, async move { stored::suspend(&store, &tenant, false, now).await });
+    let response =
+        Box::pin(world.function_with_store_faults(&faults).handle(json_request(&world.wish("b").await)))
+            .await;
     assert_eq!(response.status(), 201, "{}", text(&response));
     assert_eq!(found(&world).await.tenant.status, TenantStatus::Active);
     assert_eq!(ending(&world).await, Vec::<String>::new());
@@ -178,7 +167,7 @@ async fn a_mark_of_a_tick_gives_way_to_a_registration_and_to_a_suspension() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_late_activation_does_not_undo_a_pause() {
     let world = world().await;
     // In the same second, so that only the service's own record can tell.
@@ -186,11 +175,11 @@ async fn a_late_activation_does_not_undo_a_pause() {
     let wish = world.wish("a").await;
     // The same form sent twice: one is through, and its service paused, before the other is activated.
     let (other, again) = (Arc::clone(&world), wish.clone());
-    let faults = Faults::before("activate", async move {
+    let faults = before(ACTIVATE, async move {
         let service = add(&other, &again).await;
         change(&other, "pause", &service).await;
     });
-    let response = Box::pin(raced(&world, &faults).handle(json_request(&wish))).await;
+    let response = Box::pin(world.function_with_store_faults(&faults).handle(json_request(&wish))).await;
     assert_eq!(response.status(), 200, "{}", text(&response));
     assert_eq!(document(&response)["service"]["status"], "PAUSED");
     let left = found(&world).await;
@@ -200,17 +189,17 @@ async fn a_late_activation_does_not_undo_a_pause() {
     assert_eq!(ending(&world).await, Vec::<String>::new());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_removed_before_it_is_activated_stays_away() {
     let world = world().await;
     let wish = world.wish("a").await;
     let service = pend(&world, &wish).await;
-    for at in ["activate", "begin_registration"] {
+    for at in [ACTIVATE, BEGIN] {
         let (other, id) = (Arc::clone(&world), service.clone());
-        let faults = Faults::before(at, async move { change(&other, "remove", &id).await });
+        let faults = before(at, async move { change(&other, "remove", &id).await });
         let fresh = world.wish("a").await;
         pend(&world, &fresh).await;
-        let response = Box::pin(raced(&world, &faults).handle(json_request(&fresh))).await;
+        let response = Box::pin(world.function_with_store_faults(&faults).handle(json_request(&fresh))).await;
         assert_eq!(outcome(&response), (401, json!("HANDOFF_USED")), "{at}");
         assert!(text(&response).contains("has been removed"), "{}", text(&response));
         let again = send(&world, &fresh).await;
@@ -220,18 +209,18 @@ async fn what_is_removed_before_it_is_activated_stays_away() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_removed_stays_away_also_when_the_count_is_the_same_again() {
     let world = world().await;
     add(&world, &world.wish("other").await).await;
     let wish = world.wish("a").await;
     let service = pend(&world, &wish).await;
     let (other, id, in_its_place) = (Arc::clone(&world), service, world.wish("b").await);
-    let faults = Faults::before("begin_registration", async move {
+    let faults = before(BEGIN, async move {
         change(&other, "remove", &id).await;
         add(&other, &in_its_place).await;
     });
-    let response = Box::pin(raced(&world, &faults).handle(json_request(&wish))).await;
+    let response = Box::pin(world.function_with_store_faults(&faults).handle(json_request(&wish))).await;
     assert_eq!(outcome(&response), (401, json!("HANDOFF_USED")));
     let left = found(&world).await;
     let urls: Vec<_> = left.services.iter().map(|service| service.check.url.to_string()).collect();
@@ -239,13 +228,13 @@ async fn what_is_removed_stays_away_also_when_the_count_is_the_same_again() {
     assert!(!urls.contains(&world.target.url("a")), "{urls:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_registration_of_another_person_in_between_is_reported_as_theirs() {
     let world = world().await;
     let (mine, theirs) = (world.wish("a").await, world.wish_of("owner-2", "a").await);
     let other = Arc::clone(&world);
-    let faults = Faults::before("activate", async move { drop(add(&other, &theirs).await) });
-    let response = Box::pin(raced(&world, &faults).handle(json_request(&mine))).await;
+    let faults = before(ACTIVATE, async move { drop(add(&other, &theirs).await) });
+    let response = Box::pin(world.function_with_store_faults(&faults).handle(json_request(&mine))).await;
     assert_eq!(response.status(), 200, "{}", text(&response));
     let left = found(&world).await;
     assert_eq!((left.services.len(), left.services[0].owner.as_str()), (1, "owner-2"));
@@ -263,7 +252,7 @@ async fn a_registration_of_another_person_in_between_is_reported_as_theirs() {
     assert_eq!(named, expected, "finally the app knows whose it is");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revival_gives_no_pending_service_eternal_life() {
     let world = world().await;
     let (a, _) = (add(&world, &world.wish("a").await).await, add(&world, &world.wish("b").await).await);
@@ -272,39 +261,41 @@ async fn a_revival_gives_no_pending_service_eternal_life() {
     stored::suspend(&world.aws.store(), &tenant, true, now).await;
     // One of the others is removed, and registered again without Forge's acceptance, right before the activation.
     let (other, id, again) = (Arc::clone(&world), a.clone(), world.wish("a").await);
-    let faults = Faults::before("activate", async move {
+    let faults = before(ACTIVATE, async move {
         change(&other, "remove", &id).await;
         pend(&other, &again).await;
     });
-    let response = Box::pin(raced(&world, &faults).handle(json_request(&world.wish("c").await))).await;
+    let response =
+        Box::pin(world.function_with_store_faults(&faults).handle(json_request(&world.wish("c").await)))
+            .await;
     assert_eq!(response.status(), 201, "{}", text(&response));
     assert_eq!(ending(&world).await, [format!("SERVICE#{a}")]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_removal_of_nothing_gives_way_to_what_is_registered_meanwhile() {
     let world = world().await;
     add(&world, &world.wish("other").await).await;
     let a = ServiceId::derive(&world.app.tenant_id(), &world.target.url("a"));
     let (other, wish) = (Arc::clone(&world), world.wish("a").await);
-    let faults = Faults::before("apply_change", async move { drop(add(&other, &wish).await) });
+    let faults = before(CHANGE, async move { drop(add(&other, &wish).await) });
     let handoff = world.app.management("remove", &a, world.clock.now()).await;
     let body = json!({ "handoff": handoff }).to_string();
     let request = changed(MANAGE_JSON, |event| event["body"] = json!(body));
-    assert_eq!(Box::pin(raced(&world, &faults).handle(request)).await.status(), 200);
+    assert_eq!(Box::pin(world.function_with_store_faults(&faults).handle(request)).await.status(), 200);
     assert!(found(&world).await.services.iter().all(|service| service.id != a), "removed means removed");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_paused_while_its_removal_is_decided_is_removed() {
     let world = world().await;
     let a = add(&world, &world.wish("a").await).await;
     let (other, id) = (Arc::clone(&world), a.clone());
-    let faults = Faults::before("apply_change", async move { change(&other, "pause", &id).await });
+    let faults = before(CHANGE, async move { change(&other, "pause", &id).await });
     let handoff = world.app.management("remove", &a, world.clock.now()).await;
     let body = json!({ "handoff": handoff }).to_string();
     let request = changed(MANAGE_JSON, |event| event["body"] = json!(body));
-    assert_eq!(Box::pin(raced(&world, &faults).handle(request)).await.status(), 200);
+    assert_eq!(Box::pin(world.function_with_store_faults(&faults).handle(request)).await.status(), 200);
     let left = found(&world).await;
     assert_eq!(left.services.len(), 0);
 }
@@ -322,7 +313,7 @@ async fn an_activation_rests_on_the_registration_that_was_read() {
     assert_eq!(found(&world).await.tenant.registered_at, Some(at(1)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn no_registration_passes_the_limit_while_a_pending_service_ends() {
     let world = world().await;
     add(&world, &world.wish("a").await).await;
@@ -335,23 +326,23 @@ async fn no_registration_passes_the_limit_while_a_pending_service_ends() {
     }
     let [x, y, z] = <[Value; 3]>::try_from(wishes).unwrap();
     let (second, third) = (Arc::clone(&world), Arc::clone(&world));
-    let innermost = Faults::before("begin_registration", async move {
+    let innermost = before(BEGIN, async move {
         let mut function = third.function();
         function.limits.per_tenant = 2;
         assert_eq!(Box::pin(function.handle(json_request(&z))).await.status(), 201);
     });
-    let middle = Faults::before("begin_registration", async move {
-        let mut function = raced(&second, &innermost);
+    let middle = before(BEGIN, async move {
+        let mut function = second.function_with_store_faults(&innermost);
         function.limits.per_tenant = 2;
         assert_eq!(Box::pin(function.handle(json_request(&y))).await.status(), 409);
     });
-    let mut function = raced(&world, &middle);
+    let mut function = world.function_with_store_faults(&middle);
     function.limits.per_tenant = 2;
     assert_eq!(Box::pin(function.handle(json_request(&x))).await.status(), 409);
     assert_eq!(found(&world).await.services.len(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_registration_under_a_key_that_is_replaced_meanwhile_is_accepted_once() {
     let world = world().await;
     add(&world, &world.wish("a").await).await;
@@ -365,7 +356,7 @@ async fn a_registration_under_a_key_that_is_replaced_meanwhile_is_accepted_once(
     let accepted = NextKey { is_accepted: true, ..next.clone() };
     store.record_next_key_response(&world.app.tenant_id(), &next, &accepted).await.unwrap();
     let other = Arc::clone(&world);
-    let faults = Faults::before("activate", async move {
+    let faults = before(ACTIVATE, async move {
         let tenant = found(&other).await.tenant;
         assert_eq!(
             other.aws.store().promote_next_key(&tenant, &accepted).await.unwrap(),
@@ -373,7 +364,9 @@ async fn a_registration_under_a_key_that_is_replaced_meanwhile_is_accepted_once(
         );
     });
     let registers = world.app.received("REGISTER").len();
-    let response = Box::pin(raced(&world, &faults).handle(json_request(&world.wish("b").await))).await;
+    let response =
+        Box::pin(world.function_with_store_faults(&faults).handle(json_request(&world.wish("b").await)))
+            .await;
     assert_eq!(response.status(), 201, "{}", text(&response));
     assert_eq!(world.app.received("REGISTER").len(), registers + 1);
     assert_eq!(found(&world).await.tenant.key, next.key);

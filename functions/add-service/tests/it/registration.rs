@@ -1,10 +1,10 @@
 //! The order of a registration and its answers.
 
 use add_service::config::ServiceLimits;
-use aws::store::{RegisteredTenant, Registrations as _, Rotations as _, WriteOutcome};
+use aws::store::{RegisteredTenant, WriteOutcome};
 use callback::HttpCallbacks;
 use domain::clock::Clock as _;
-use domain::key::{MakeKey as _, TenantKey};
+use domain::key::TenantKey;
 use domain::key_endorsement::endorse_key;
 use domain::service::Lifecycle;
 use domain::tenant::TenantStatus;

@@ -1,10 +1,10 @@
 //! One deployment of add-service, one app, one endpoint.
 
+use std::sync::Arc;
+
 use add_service::AddService;
 use add_service::config::ServiceLimits;
-use aws::kms::{DeploymentKey, WrappingKey};
 use aws::metrics::Metrics;
-use aws::store::dynamo::DynamoStore;
 use aws::system::random_nonce;
 use callback::HttpCallbacks;
 use data_encoding::BASE64;
@@ -17,12 +17,13 @@ use lambda_http::{Body, Request, Response};
 use probe::{HttpProbe, Limits};
 use serde_json::{Value, json};
 use testing::aws::LocalAws;
+use testing::faults::Faults;
 use testing::forge_app::ForgeApp;
 use testing::target::Target;
 use testing::time::FixedClock;
 use web::gateway;
 
-pub(crate) type Deployed = AddService<DynamoStore, DeploymentKey, WrappingKey, HttpCallbacks, FixedClock>;
+pub(crate) type Deployed = AddService<HttpCallbacks>;
 
 pub(crate) const FORM: &str = include_str!("../../../../events/add-service/form.json");
 pub(crate) const JSON: &str = include_str!("../../../../events/add-service/json.json");
@@ -54,7 +55,33 @@ impl World {
         self.function_with(self.app.handoff_rule(), limits)
     }
 
+    /// The same with a table and keys that fail.
+    pub(crate) fn function_with_faults(&self, faults: &Faults) -> Deployed {
+        let aws = self.aws.with_faults(faults);
+        AddService {
+            store: aws.store(),
+            deployment_key: aws.deployment_key(),
+            tenant_keys: aws.wrapping_key(),
+            ..self.function()
+        }
+    }
+
+    /// The same with a table that fails, or before whose operations something else happens.
+    pub(crate) fn function_with_store_faults(&self, faults: &Faults) -> Deployed {
+        AddService { store: self.aws.with_faults(faults).store(), ..self.function() }
+    }
+
     pub(crate) fn function_with(&self, handoffs: HandoffPolicy, limits: ServiceLimits) -> Deployed {
+        self.function_through(HttpCallbacks::new(self.clock.clone()).unwrap(), handoffs, limits)
+    }
+
+    /// The same, but for how it sends.
+    pub(crate) fn function_through<K>(
+        &self,
+        callbacks: K,
+        handoffs: HandoffPolicy,
+        limits: ServiceLimits,
+    ) -> AddService<K> {
         let policy = TargetPolicy::public(vec![], handoffs.triggers.host_suffixes()).allow_loopback();
         AddService {
             probe: HttpProbe::new(policy.clone(), Limits::default(), self.clock.clone()).unwrap(),
@@ -65,8 +92,8 @@ impl World {
             store: self.aws.store(),
             deployment_key: self.aws.deployment_key(),
             tenant_keys: self.aws.wrapping_key(),
-            callbacks: HttpCallbacks::new(self.clock.clone()).unwrap(),
-            clock: self.clock.clone(),
+            callbacks,
+            clock: Arc::new(self.clock.clone()),
             nonce: random_nonce,
             metrics: Metrics::default(),
         }

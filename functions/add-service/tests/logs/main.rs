@@ -4,20 +4,22 @@
 //! beside this one would have it remember that nobody listens.
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is the test's failure")]
 
+use std::time::Duration;
+
 use add_service::AddService;
 use add_service::config::ServiceLimits;
 use aws::kms::{DeploymentKey, WrappingKey};
-use aws::store::Registrations as _;
+use callback::{Callback, Deliver};
 use data_encoding::BASE64URL_NOPAD;
 use domain::clock::Clock as _;
 use domain::handoff::HandoffPolicy;
 use domain::key::Sign as _;
+use domain::response::CallbackResponse;
 use domain::target_url::TargetPolicy;
 use domain::tenant::TriggerPolicy;
 use lambda_http::Request;
 use probe::{HttpProbe, Limits};
 use serde_json::{Value, json};
-use testing::failing::{FailingStore, Fault, Faults};
 use testing::forge_app::{self, ForgeApp, Reply};
 use testing::log::Log;
 use testing::target;
@@ -204,7 +206,7 @@ async fn changes(world: &World, log: &mut Log) {
     let line = with(refused(401, "HANDOFF_INVALID"), &json!({ "request.id": "ID0123456789" }));
     send(log, &function, request(&forged), 401, &[line]).await;
 
-    let store = aws::store::dynamo::DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
+    let store = aws::store::Store::new(world.aws.dynamo(), "no-such-table".to_owned());
     let broken = AddService { store, ..world.function_with(world.app.handoff_rule(), LIMITS) };
     let handoff = world.app.management("remove", service, now).await;
     let line = with(refused(500, "INTERNAL"), &about);
@@ -230,7 +232,7 @@ async fn failures_of_ours(world: &World, log: &mut Log) {
     let function = || world.function_with(world.app.handoff_rule(), LIMITS);
     let kms = || aws_sdk_kms::Client::new(&world.aws.settings);
 
-    let store = aws::store::dynamo::DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
+    let store = aws::store::Store::new(world.aws.dynamo(), "no-such-table".to_owned());
     let broken = AddService { store, ..function() };
     send(log, &broken, json_request(&another), 500, std::slice::from_ref(&internal)).await;
 
@@ -245,25 +247,19 @@ async fn failures_of_ours(world: &World, log: &mut Log) {
     let broken = AddService { tenant_keys: WrappingKey::new(kms(), "no-such-key".to_owned()), ..function() };
     send(log, &broken, json_request(&wish), 500, &[internal]).await;
 
-    let function = function();
-    let hanging = AddService {
-        store: FailingStore::new(function.store, &Faults::at(0, Fault::Hang)),
-        handoffs: function.handoffs,
-        policy: function.policy,
-        limits: function.limits,
-        period: function.period,
-        deployment_key: function.deployment_key,
-        tenant_keys: function.tenant_keys,
-        callbacks: function.callbacks,
-        probe: function.probe,
-        clock: function.clock,
-        nonce: function.nonce,
-        metrics: function.metrics,
-    };
-    // Nothing happens in these 28 seconds, so they pass at once.
-    tokio::time::pause();
+    let hanging = world.function_through(Silent, world.app.handoff_rule(), LIMITS);
     assert_eq!(Box::pin(hanging.handle(json_request(&another))).await.status(), 503);
     tokio::time::resume();
     let failed = with(not_registered(503, "OUT_OF_TIME"), &json!({ "error": "not done within 28 s" }));
-    log.expect("a store that never answers", &[failed]);
+    log.expect("an app that never answers", &[failed]);
+}
+
+/// Never answers. Nothing else happens then, so the time that is left passes at once.
+struct Silent;
+
+impl Deliver for Silent {
+    async fn post(&self, _: &Callback<'_>, _: Duration) -> CallbackResponse {
+        tokio::time::pause();
+        std::future::pending().await
+    }
 }

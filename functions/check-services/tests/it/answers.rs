@@ -2,12 +2,11 @@
 //! throttling, refusals, and silence.
 
 use aws::kms::WrappingKey;
-use aws::store::dynamo::DynamoStore;
-use aws::store::{Checks as _, StoreError, TenantRange};
-use check_services::bus::{BusError, EventBus, Publish as _};
+use aws::store::{Store, StoreError, TenantRange};
+use check_services::bus::{BusError, EventBus};
 use check_services::event::{Shard, VerdictsSuppressed};
 use domain::id::{CloudId, TenantId};
-use domain::key::{KeyContext, KeyError, UnwrapKey as _, WrappedKey};
+use domain::key::{KeyContext, KeyError, WrappedKey};
 use domain::tick::{Period, Tick};
 use serde_json::{Value, json};
 use testing::aws_server::AwsServer;
@@ -89,7 +88,7 @@ fn key_context() -> KeyContext {
 
 /// What the three adapters say to each of their callers.
 async fn said(server: &AwsServer) -> (BusError, StoreError, KeyError) {
-    let store = DynamoStore::new(server.dynamo(), "table".to_owned());
+    let store = Store::new(server.dynamo(), "table".to_owned());
     let keys = WrappingKey::new(server.kms(), "key".to_owned());
     let (wrapped, context) = (WrappedKey::new(vec![1]), key_context());
     let (one, all) = (ranges(1), TenantRange::default());

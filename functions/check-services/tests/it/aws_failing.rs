@@ -3,72 +3,18 @@
 
 use std::collections::BTreeSet;
 
-use aws::kms::WrappingKey;
-use aws::store::dynamo::DynamoStore;
-use aws::store::{Checks as _, FailureStreak};
-use callback::HttpCallbacks;
-use check_services::bus::{BusError, Publish};
-use check_services::event::{Event, Shard, StatusChanged, VerdictsSuppressed};
-use check_services::key_cache::KeyCache;
-use check_services::{CheckServices, InvocationError, Summary};
+use aws::store::FailureStreak;
+use check_services::event::Event;
+use check_services::{InvocationError, Summary};
 use domain::clock::Clock as _;
 use domain::status::Status;
 use domain::tenant::TenantStatus;
 use jiff::SignedDuration;
-use probe::HttpProbe;
 use serde_json::Value;
-use testing::failing::{FailingKeys, FailingStore, Fault, Faults};
+use testing::faults::{Fault, Faults};
 use testing::forge_app::{ACCEPTED, ForgeApp, Reply};
-use testing::time::FixedClock;
 
-use crate::world::{Bus, World};
-
-/// A bus that fails.
-struct FailingBus {
-    bus: Bus,
-    faults: Faults,
-}
-
-fn bus_error(_: Fault) -> BusError {
-    BusError::Unavailable("made unavailable by a test".into())
-}
-
-impl Publish for FailingBus {
-    async fn ranges(&self, ranges: &[Shard]) -> Result<(), BusError> {
-        self.faults.call("ranges", bus_error, self.bus.ranges(ranges)).await
-    }
-
-    async fn suppressed(&self, suppressed: &VerdictsSuppressed) -> Result<(), BusError> {
-        self.faults.call("suppressed", bus_error, self.bus.suppressed(suppressed)).await
-    }
-
-    async fn changes(&self, changes: &[StatusChanged]) -> Result<(), BusError> {
-        self.faults.call("changes", bus_error, self.bus.changes(changes)).await
-    }
-}
-
-type Faulty = CheckServices<
-    FailingStore<DynamoStore>,
-    FailingKeys<WrappingKey>,
-    HttpCallbacks,
-    HttpProbe<FixedClock>,
-    FailingBus,
-    FixedClock,
->;
-
-fn faulty(world: &World, faults: &Faults) -> Faulty {
-    let deployed = world.function();
-    CheckServices {
-        store: FailingStore::new(deployed.store, faults),
-        keys: KeyCache::new(FailingKeys::new(world.aws.wrapping_key(), faults)),
-        bus: FailingBus { bus: deployed.bus, faults: faults.clone() },
-        callbacks: deployed.callbacks,
-        probe: deployed.probe,
-        clock: deployed.clock,
-        metrics: deployed.metrics,
-        settings: deployed.settings,
-    }
-}
+use crate::world::World;
 
 /// What is left behind: the services' statuses, what is not acknowledged, the tenant, its failures, and every
 /// transition that the app has applied, each once; and whether a key is still being handed over.
@@ -99,15 +45,21 @@ fn applied(app: &ForgeApp) -> Vec<(String, String)> {
     applied
 }
 
-/// What must be known of a tick that met a fault at the call of this name.
-fn is_clear(name: &str, ended: &Result<Summary, InvocationError>, has_two_keys: bool) -> bool {
-    match name {
-        "active" => matches!(ended, Err(InvocationError::List(_))),
-        "ranges" => matches!(ended, Err(InvocationError::Requeue(_))),
-        "load" | "commit" => matches!(ended, Err(InvocationError::Tenants(1))),
+/// What must be known of a tick that met a fault at this operation.
+fn is_clear(
+    index: usize,
+    operation: &str,
+    ended: &Result<Summary, InvocationError>,
+    has_two_keys: bool,
+) -> bool {
+    match (index, operation) {
+        (0, "Query") => matches!(ended, Err(InvocationError::List(_))),
+        (1, "PutEvents") => matches!(ended, Err(InvocationError::Requeue(_))),
+        // The tenant, and its commit.
+        (1, "Query") | (2, "UpdateItem") => matches!(ended, Err(InvocationError::Tenants(1))),
         // The tenant's other key signs, if there is one.
-        "unwrap_key" if has_two_keys => matches!(ended, Ok(Summary { accepted: 0 | 1, failed: 0, .. })),
-        "unwrap_key" => matches!(ended, Ok(Summary { accepted: 0, not_accepted: 1, .. })),
+        (_, "Decrypt") if has_two_keys => matches!(ended, Ok(Summary { accepted: 0 | 1, failed: 0, .. })),
+        (_, "Decrypt") => matches!(ended, Ok(Summary { accepted: 0, not_accepted: 1, .. })),
         // The update has been sent; what was to be noted of its answer is noted at the next tick.
         _ => matches!(ended, Ok(Summary { failed: 0, .. })),
     }
@@ -130,18 +82,18 @@ async fn walk_all(prepare: impl AsyncFn() -> World, expected_calls: &[&str]) -> 
     };
     let world = prepare().await;
     let none = Faults::none();
-    faulty(&world, &none).handle(world.scheduled(), world.deadline()).await.unwrap();
-    assert_eq!(none.calls(), expected_calls);
+    world.function_with_faults(&none).handle(world.scheduled(), world.deadline()).await.unwrap();
+    assert_eq!(none.operations(), expected_calls);
     let without_fault = heal(&world).await;
 
     for (index, name) in expected_calls.iter().enumerate() {
         for fault in Fault::ALL {
-            let what = format!("{fault:?} at call {index}, {name}");
+            let what = format!("{fault:?} at operation {index}, {name}");
             let world = prepare().await;
             let has_two_keys = world.watched(&world.app).await.unwrap().tenant.next_key.is_some();
-            let ended =
-                faulty(&world, &Faults::at(index, fault)).handle(world.scheduled(), world.deadline()).await;
-            assert!(is_clear(name, &ended, has_two_keys), "{what}: {ended:?}");
+            let function = world.function_with_faults(&Faults::at(index, fault));
+            let ended = function.handle(world.scheduled(), world.deadline()).await;
+            assert!(is_clear(index, name, &ended, has_two_keys), "{what}: {ended:?}");
             assert_eq!(heal(&world).await, without_fault, "{what}");
         }
     }
@@ -172,7 +124,7 @@ fn transitions(left: &Left) -> Vec<(&str, &str)> {
 #[tokio::test]
 async fn a_change_is_told_once_whatever_call_fails() {
     let left =
-        walk(failing_service, &["active", "load", "commit", "unwrap_key", "changes", "acknowledge"]).await;
+        walk(failing_service, &["Query", "Query", "UpdateItem", "Decrypt", "PutEvents", "UpdateItem"]).await;
     assert_eq!(transitions(&left), [("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")]);
     assert_eq!((left.0, left.1), (vec![Status::Down], 0));
 }
@@ -184,7 +136,7 @@ async fn a_refused_update_is_told_later_whatever_call_fails() {
         world.app.answer_always(Reply::Code(401, "UNAUTHORIZED"));
         world
     };
-    let left = walk(prepare, &["active", "load", "commit", "unwrap_key", "changes", "record_failures"]).await;
+    let left = walk(prepare, &["Query", "Query", "UpdateItem", "Decrypt", "PutEvents", "UpdateItem"]).await;
     assert_eq!(transitions(&left), [("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")]);
     assert_eq!(left.3, FailureStreak::default());
 }
@@ -196,7 +148,7 @@ async fn an_app_that_lost_the_key_is_noted_whatever_call_fails() {
         world.app.answer_always(Reply::Code(403, "UNREGISTERED"));
         world
     };
-    let calls = ["active", "load", "commit", "unwrap_key", "changes", "mark", "record_failures"];
+    let calls = ["Query", "Query", "UpdateItem", "Decrypt", "PutEvents", "UpdateItem", "UpdateItem"];
     assert_eq!(walk(prepare, &calls).await.2, TenantStatus::Active);
 }
 
@@ -208,7 +160,7 @@ async fn an_app_that_found_the_key_again_is_noted_whatever_call_fails() {
         world.aws.store().mark(&tenant, TenantStatus::Unregistered).await.unwrap();
         world
     };
-    let calls = ["active", "load", "commit", "unwrap_key", "changes", "acknowledge", "mark"];
+    let calls = ["Query", "Query", "UpdateItem", "Decrypt", "PutEvents", "UpdateItem", "UpdateItem"];
     assert_eq!(walk(prepare, &calls).await.2, TenantStatus::Active);
 }
 
@@ -227,7 +179,8 @@ async fn a_tenant_is_given_up_and_revived_whatever_call_fails() {
         world.app.answer_always(Reply::Platform(404));
         world
     };
-    let left = walk(gone, &["active", "load", "commit", "unwrap_key", "changes", "suspend"]).await;
+    let left =
+        walk(gone, &["Query", "Query", "UpdateItem", "Decrypt", "PutEvents", "TransactWriteItems"]).await;
     assert_eq!((left.2, left.3), (TenantStatus::Active, FailureStreak::default()));
     assert_eq!(transitions(&left), [("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")]);
 
@@ -239,7 +192,7 @@ async fn a_tenant_is_given_up_and_revived_whatever_call_fails() {
         advance_to_due(&world);
         world
     };
-    let calls = ["active", "load", "commit", "unwrap_key", "acknowledge", "suspend"];
+    let calls = ["Query", "Query", "UpdateItem", "Decrypt", "UpdateItem", "TransactWriteItems"];
     let left = walk(suspended, &calls).await;
     assert_eq!((left.2, left.3), (TenantStatus::Active, FailureStreak::default()));
     assert_eq!(transitions(&left), [("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")]);
@@ -252,8 +205,7 @@ async fn a_key_is_handed_over_whatever_call_fails() {
         world.offer_next_key(&world.app).await;
         world
     };
-    let calls =
-        ["active", "load", "commit", "unwrap_key", "changes", "record_next_key_response", "acknowledge"];
+    let calls = ["Query", "Query", "UpdateItem", "Decrypt", "PutEvents", "UpdateItem", "UpdateItem"];
     let left = walk(offered, &calls).await;
     assert_eq!((transitions(&left), left.5), (vec![("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")], false));
 
@@ -263,7 +215,7 @@ async fn a_key_is_handed_over_whatever_call_fails() {
         world.clock.advance(300);
         world
     };
-    let left = walk(accepted, &["active", "load", "commit", "unwrap_key", "promote_next_key"]).await;
+    let left = walk(accepted, &["Query", "Query", "UpdateItem", "Decrypt", "UpdateItem"]).await;
     assert_eq!((transitions(&left), left.5), (vec![("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")], false));
 }
 
@@ -275,39 +227,31 @@ async fn an_app_that_refuses_its_next_key_is_told_whatever_call_fails() {
         world.offer_next_key(&world.app).await;
         world
     };
-    let calls = [
-        "active",
-        "load",
-        "commit",
-        "unwrap_key",
-        "changes",
-        "unwrap_key",
-        "record_next_key_response",
-        "acknowledge",
-    ];
+    let calls =
+        ["Query", "Query", "UpdateItem", "Decrypt", "PutEvents", "Decrypt", "UpdateItem", "UpdateItem"];
     let left = walk(prepare, &calls).await;
     assert_eq!((transitions(&left), left.5), (vec![("UNKNOWN", "ALIVE"), ("ALIVE", "DOWN")], true));
 }
 
 #[tokio::test]
 async fn ranges_are_handed_on_or_the_invocation_fails() {
-    for (index, name) in ["active", "ranges"].iter().enumerate() {
+    for (index, name) in ["Query", "PutEvents"].iter().enumerate() {
         for fault in Fault::ALL {
             let world = World::with_one_service().await;
             let other = world.another_app().await;
             world.add(&other, "b").await;
             let cut = |faults: &Faults| {
-                let mut function = faulty(&world, faults);
+                let mut function = world.function_with_faults(faults);
                 function.settings.tenants_per_invocation = 1;
                 function
             };
             let function = cut(&Faults::at(index, fault));
             let ended = function.handle(world.scheduled(), world.deadline()).await;
-            assert!(is_clear(name, &ended, false), "{fault:?} at {name}: {ended:?}");
+            assert!(is_clear(index, name, &ended, false), "{fault:?} at {name}: {ended:?}");
             // Lambda runs the same event once more; ranges that had been published all the same are there twice.
             let function = cut(&Faults::none());
             assert_eq!(function.handle(world.scheduled(), world.deadline()).await.unwrap().requeued, 2);
-            let ranges = world.bus.ranges.lock().unwrap().clone();
+            let ranges = world.ranges();
             for range in ranges {
                 function.handle(Event::Shard { detail: range }, world.deadline()).await.unwrap();
             }

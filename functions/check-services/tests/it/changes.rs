@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callback::{Callback, Deliver};
-use check_services::CheckServices;
 use domain::check::{Check, Observation};
 use domain::clock::Clock as _;
 use domain::id::ServiceId;
@@ -179,18 +178,9 @@ impl<P: Probe> Probe for Waiting<P> {
 async fn a_removal_in_the_middle_of_a_tick_counts_from_the_next_one_on() {
     let world = World::start().await;
     let (a, _) = (world.add(&world.app, "a").await, world.add(&world.app, "b").await);
-    let deployed = world.function();
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let waiting = CheckServices {
-        probe: Waiting { probe: deployed.probe, begun: Arc::clone(&begun), go_on: Arc::clone(&go_on) },
-        store: deployed.store,
-        keys: deployed.keys,
-        callbacks: deployed.callbacks,
-        bus: deployed.bus,
-        clock: deployed.clock,
-        metrics: deployed.metrics,
-        settings: deployed.settings,
-    };
+    let probe = Waiting { probe: world.probe(), begun: Arc::clone(&begun), go_on: Arc::clone(&go_on) };
+    let waiting = world.function_with(world.callbacks(), probe);
     let meanwhile = async {
         begun.notified().await;
         change(&world, &a, Change::Remove).await;
@@ -221,18 +211,9 @@ async fn a_service_removed_and_added_again_during_its_tick_inherits_nothing_of_i
     let world = World::start().await;
     let a = world.add(&world.app, "a").await;
     world.target.answer(500);
-    let deployed = world.function();
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let waiting = CheckServices {
-        probe: Waiting { probe: deployed.probe, begun: Arc::clone(&begun), go_on: Arc::clone(&go_on) },
-        store: deployed.store,
-        keys: deployed.keys,
-        callbacks: deployed.callbacks,
-        bus: deployed.bus,
-        clock: deployed.clock,
-        metrics: deployed.metrics,
-        settings: deployed.settings,
-    };
+    let probe = Waiting { probe: world.probe(), begun: Arc::clone(&begun), go_on: Arc::clone(&go_on) };
+    let waiting = world.function_with(world.callbacks(), probe);
     let meanwhile = async {
         begun.notified().await;
         world.clock.advance(1);
@@ -264,17 +245,7 @@ async fn death_before_the_empty_list_is_sent_loses_nothing() {
     change(&world, &a, Change::Remove).await;
     world.clock.advance(300);
     let at_sending = Arc::new(Notify::new());
-    let deployed = world.function();
-    let dying = CheckServices {
-        callbacks: Dying(Arc::clone(&at_sending)),
-        store: deployed.store,
-        keys: deployed.keys,
-        probe: deployed.probe,
-        bus: deployed.bus,
-        clock: deployed.clock,
-        metrics: deployed.metrics,
-        settings: deployed.settings,
-    };
+    let dying = world.function_with(Dying(Arc::clone(&at_sending)), world.probe());
     tokio::select! {
         _ = dying.handle(world.scheduled(), world.deadline()) => unreachable!("it never comes back"),
         () = at_sending.notified() => {}

@@ -72,18 +72,8 @@ impl Deliver for Dying {
 #[tokio::test]
 async fn death_after_commit_and_before_send_loses_nothing() {
     let world = World::with_one_service().await;
-    let deployed = world.function();
     let at_sending = Arc::new(Notify::new());
-    let dying = check_services::CheckServices {
-        callbacks: Dying(Arc::clone(&at_sending)),
-        store: deployed.store,
-        keys: deployed.keys,
-        probe: deployed.probe,
-        bus: deployed.bus,
-        clock: deployed.clock,
-        metrics: deployed.metrics,
-        settings: deployed.settings,
-    };
+    let dying = world.function_with(Dying(Arc::clone(&at_sending)), world.probe());
     tokio::select! {
         _ = dying.handle(world.scheduled(), world.deadline()) => unreachable!("it never comes back"),
         () = at_sending.notified() => {}

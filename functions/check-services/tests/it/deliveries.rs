@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use aws::store::{FailureStreak, Registrations as _};
+use aws::store::{FailureStreak, Store};
 use callback::{Callback, Deliver as _, HttpCallbacks};
-use check_services::{CheckServices, InvocationError};
+use check_services::InvocationError;
 use domain::response::CallbackResponse;
 use domain::service::Thresholds;
 use domain::tenant::{TenantStatus, TriggerPolicy};
 use futures::future::join_all;
 use jiff::SignedDuration;
-use testing::failing::{FailingStore, Fault, Faults};
+use serde_json::json;
+use testing::aws_server::AwsServer;
 use testing::forge_app::{ACCEPTED, Reply};
 
 use crate::world::World;
@@ -288,22 +289,16 @@ async fn triggers_that_hang_delay_nobody_else_and_no_attempt_outlives_its_time()
 #[tokio::test]
 async fn a_round_reports_before_its_deadline_whatever_hangs() {
     let world = World::with_one_service().await;
-    let deployed = world.function();
-    // The calls are `active`, `load`, `commit`.
-    let faults = Faults::at(2, Fault::Hang);
-    let function = CheckServices {
-        store: FailingStore::new(deployed.store, &faults),
-        keys: deployed.keys,
-        callbacks: deployed.callbacks,
-        probe: deployed.probe,
-        bus: deployed.bus,
-        clock: deployed.clock,
-        metrics: deployed.metrics,
-        settings: deployed.settings,
-    };
+    // One call is given up after ten seconds. A read of a tenant that has page after page never ends.
+    let listed = json!({ "Items": [{ "tenantId": { "S": world.app.tenant_id() } }] });
+    let page = json!({ "Items": [], "LastEvaluatedKey": { "pk": { "S": "a" }, "sk": { "S": "a" } } });
+    let endless = AwsServer::start([(200, listed), (200, page)]).await.pausing(Duration::from_millis(100));
+    let mut function = world.function();
+    function.store = Store::new(endless.dynamo(), "table".to_owned());
     let began = std::time::Instant::now();
     let deadline = domain::clock::Clock::now(&world.clock) + SignedDuration::from_millis(45_200);
     let ended = function.handle(world.scheduled(), deadline).await;
     assert!(matches!(ended, Err(InvocationError::Tenants(1))), "{ended:?}");
     assert!(began.elapsed() < Duration::from_millis(44_200), "{:?}", began.elapsed());
+    assert!(began.elapsed() > Duration::from_secs(40), "the tenant ended: {:?}", began.elapsed());
 }

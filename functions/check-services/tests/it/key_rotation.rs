@@ -1,14 +1,12 @@
 //! One key follows another, and no report is lost: the app applies the receiver's own rules.
 
-use aws::store::{Checks as _, Rotations as _, WriteOutcome};
-use check_services::CheckServices;
-use check_services::key_cache::KeyCache;
+use aws::store::WriteOutcome;
 use domain::clock::Clock as _;
 use domain::key::{PublicKey, Sign as _};
 use domain::service::Change;
 use domain::tenant::{NextKey, Tenant};
 use testing::aws::LocalAws;
-use testing::failing::{FailingStore, Fault, Faults};
+use testing::faults::{Fault, Faults};
 use testing::forge_app::Reply;
 
 use crate::changes::change;
@@ -138,52 +136,43 @@ async fn an_introduction_that_has_ended_leaves_the_present_key_in_use() {
     assert_eq!(signed_by(&world).pop().unwrap().0, present.kid().to_string());
 }
 
-/// Runs one tick and kills it at the call `name`, which is the `index`th of the store.
-async fn kill_at(world: &World, name: &'static str, index: usize) {
-    let deployed = world.function();
-    let faults = Faults::at(index, Fault::Hang);
-    let function = CheckServices {
-        store: FailingStore::new(world.aws.store(), &faults),
-        keys: KeyCache::new(world.aws.wrapping_key()),
-        callbacks: deployed.callbacks,
-        probe: deployed.probe,
-        bus: deployed.bus,
-        clock: deployed.clock,
-        metrics: deployed.metrics,
-        settings: deployed.settings,
-    };
+/// A tick's second call of the store is its read, its third is its commit.
+const COMMIT: usize = 2;
+/// What the app's response changes.
+const RESPONSE: usize = 3;
+
+/// Runs one tick and kills it at this call of the store, which is an update.
+async fn kill_at(world: &World, call: usize) {
+    let faults = Faults::at(call, Fault::Hang);
+    let function = world.function_with_store_faults(&faults);
     world.clock.advance(300);
     let reached = async {
-        while faults.calls().get(index) != Some(&name) {
+        while faults.operations().len() <= call {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
+        assert_eq!(faults.operations()[call], "UpdateItem");
     };
     tokio::select! {
-        _ = function.handle(world.scheduled(), world.deadline()) => panic!("the tick ended before {name}"),
+        _ = function.handle(world.scheduled(), world.deadline()) => panic!("the tick ended before call {call}"),
         () = reached => {}
     }
 }
 
 #[tokio::test]
 async fn a_kill_between_commit_and_send_or_after_the_apps_answer_changes_nothing() {
-    for (kills, name, index) in [
-        (1, "commit", 2),
-        (3, "commit", 2),
-        (1, "record_next_key_response", 3),
-        (20, "record_next_key_response", 3),
-    ] {
+    for (kills, call) in [(1, COMMIT), (3, COMMIT), (1, RESPONSE), (20, RESPONSE)] {
         let (world, _, next) = offered().await;
         for _ in 0..kills {
-            kill_at(&world, name, index).await;
+            kill_at(&world, call).await;
         }
         // Twenty ticks are longer than the hour after which the app forgets the present key.
         for _ in 0..2 {
-            assert_eq!(world.next_tick(&world.function()).await.accepted, 1, "{kills} kills at {name}");
+            assert_eq!(world.next_tick(&world.function()).await.accepted, 1, "{kills} kills at call {call}");
         }
         let settled = tenant(&world).await;
-        assert_eq!((settled.key, settled.next_key), (next.key.clone(), None), "{kills} kills at {name}");
-        assert_eq!(trusted(&world)[0], next.key.public, "{kills} kills at {name}");
-        assert_eq!(world.app.not_trusted(), 0, "{kills} kills at {name}");
+        assert_eq!((settled.key, settled.next_key), (next.key.clone(), None), "{kills} kills at call {call}");
+        assert_eq!(trusted(&world)[0], next.key.public, "{kills} kills at call {call}");
+        assert_eq!(world.app.not_trusted(), 0, "{kills} kills at call {call}");
     }
 }
 
@@ -192,7 +181,7 @@ async fn a_kill_before_the_key_is_replaced_changes_nothing() {
     let (world, _, next) = offered().await;
     world.next_tick(&world.function()).await;
     for _ in 0..15 {
-        kill_at(&world, "promote_next_key", 3).await;
+        kill_at(&world, RESPONSE).await;
     }
     assert_eq!(world.next_tick(&world.function()).await.accepted, 1);
     assert_eq!(tenant(&world).await.key, next.key);
@@ -235,7 +224,7 @@ async fn a_registration_with_the_present_key_during_a_rotation_is_followed_by_th
     // The app has switched and forgotten the present key; the backend does not know. A fresh hand-off brings the key back
     // that the backend calls present.
     for _ in 0..14 {
-        kill_at(&world, "record_next_key_response", 3).await;
+        kill_at(&world, RESPONSE).await;
     }
     assert_eq!(trusted(&world), std::slice::from_ref(&next.key.public));
     world.app.trust(&present);

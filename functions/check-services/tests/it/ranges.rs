@@ -1,13 +1,12 @@
 //! Fan-out, remainder and resume are one concept: ranges handed on.
 
-use check_services::bus::{BusError, Publish};
-use check_services::event::{Event, Shard, StatusChanged, VerdictsSuppressed};
-use check_services::{CheckServices, InvocationError};
+use check_services::InvocationError;
+use check_services::event::{CHECK_RANGE, Event, VERDICTS_HELD};
 use domain::check::{Check, Observation};
 use domain::target_url::TargetPolicy;
 use probe::{Attempt, Probe, TenantQuota};
 
-use crate::world::{Bus, World};
+use crate::world::World;
 
 #[tokio::test]
 async fn too_many_tenants_are_handed_on_as_ranges_that_cover_each_once() {
@@ -17,7 +16,7 @@ async fn too_many_tenants_are_handed_on_as_ranges_that_cover_each_once() {
     let summary = world.tick(&function).await;
     assert_eq!((summary.requeued, summary.accepted), (3, 0));
 
-    let ranges = world.bus.ranges.lock().unwrap().clone();
+    let ranges = world.ranges();
     // At least once, and in any order: each tenant is still told once.
     for range in ranges.iter().rev().chain(&ranges) {
         function.handle(Event::Shard { detail: range.clone() }, world.deadline()).await.unwrap();
@@ -33,9 +32,9 @@ async fn a_lost_range_costs_its_tenants_that_tick_and_nobody_else_anything() {
     let mut function = world.function();
     function.settings.tenants_per_invocation = 1;
     let tick = async |lost: Option<usize>| {
-        world.bus.ranges.lock().unwrap().clear();
+        world.bus.clear();
         assert_eq!(world.next_tick(&function).await.requeued, 2);
-        let ranges = world.bus.ranges.lock().unwrap().clone();
+        let ranges = world.ranges();
         for (_, range) in ranges.into_iter().enumerate().filter(|(index, _)| Some(*index) != lost) {
             function.handle(Event::Shard { detail: range }, world.deadline()).await.unwrap();
         }
@@ -58,7 +57,7 @@ async fn what_there_is_no_time_for_is_handed_on_until_the_next_tick_covers_it() 
     let soon = domain::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_secs(44);
     let summary = function.handle(world.scheduled(), soon).await.unwrap();
     assert_eq!((summary.accepted, summary.requeued), (0, 1));
-    let rest = world.bus.ranges.lock().unwrap()[0].clone();
+    let rest = world.ranges().remove(0);
     assert_eq!((rest.generation, rest.after.clone()), (1, None));
     let summary = function.handle(Event::Shard { detail: rest.clone() }, world.deadline()).await.unwrap();
     assert_eq!(summary.accepted, 1);
@@ -120,17 +119,7 @@ impl Probe for Hanging {
 #[tokio::test]
 async fn a_tenant_that_hangs_is_cut_off_and_the_rest_handed_on_in_time() {
     let (world, apps) = World::with_tenants(31).await;
-    let deployed = world.function();
-    let function = CheckServices {
-        probe: Hanging,
-        store: deployed.store,
-        keys: deployed.keys,
-        callbacks: deployed.callbacks,
-        bus: deployed.bus,
-        clock: deployed.clock,
-        metrics: deployed.metrics,
-        settings: deployed.settings,
-    };
+    let function = world.function_with(world.callbacks(), Hanging);
     // A fifth of a second until no tenant is started any more, and 25 more until probing ends.
     let deadline = domain::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
     let summary = function.handle(world.scheduled(), deadline).await.unwrap();
@@ -142,26 +131,9 @@ async fn a_tenant_that_hangs_is_cut_off_and_the_rest_handed_on_in_time() {
     assert!(told.iter().all(|update| update.body["services"][0]["status"] == "UNKNOWN"));
     // Who was not started is in the range that was handed on, and nobody else is.
     let function = world.function();
-    let rest = world.bus.ranges.lock().unwrap()[0].clone();
+    let rest = world.ranges().remove(0);
     let resumed = function.handle(Event::Shard { detail: rest }, world.deadline()).await.unwrap();
     assert_eq!((resumed.accepted, resumed.skipped), (summary.not_started, 0));
-}
-
-/// Takes no ranges, but everything else.
-struct NoRanges(Bus);
-
-impl Publish for NoRanges {
-    async fn ranges(&self, ranges: &[Shard]) -> Result<(), BusError> {
-        Err(BusError::Rejected(ranges.len()))
-    }
-
-    async fn suppressed(&self, suppressed: &VerdictsSuppressed) -> Result<(), BusError> {
-        self.0.suppressed(suppressed).await
-    }
-
-    async fn changes(&self, changes: &[StatusChanged]) -> Result<(), BusError> {
-        self.0.changes(changes).await
-    }
 }
 
 #[tokio::test]
@@ -169,28 +141,21 @@ async fn a_rest_that_cannot_be_handed_on_fails_the_invocation_after_all_else_is_
     let (world, _apps) = World::with_tenants(31).await;
     world.tick(&world.function()).await;
     world.target.answer(500);
-    let deployed = world.function();
-    let mut settings = deployed.settings;
+    world.bus.refuse(&[CHECK_RANGE]);
+    let mut function = world.function();
     // Nothing listens there: an outage of our own.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let unreachable =
         TargetPolicy::public(vec![], vec![]).allow_loopback().target(&format!("http://{nobody}/")).unwrap();
-    settings.controls = vec![Check::get(unreachable)];
-    let function = CheckServices {
-        bus: NoRanges(deployed.bus),
-        probe: deployed.probe,
-        store: deployed.store,
-        keys: deployed.keys,
-        callbacks: deployed.callbacks,
-        clock: deployed.clock,
-        metrics: deployed.metrics,
-        settings,
-    };
+    function.settings.controls = vec![Check::get(unreachable)];
     world.clock.advance(300);
     // A fifth of a second until no tenant is started any more.
     let deadline = domain::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
     let ended = function.handle(world.scheduled(), deadline).await;
     assert!(matches!(ended, Err(InvocationError::Requeue(_))), "{ended:?}");
-    let suppressed = world.bus.suppressed.lock().unwrap();
-    assert!(matches!(&suppressed[..], [announced] if announced.services > 0), "{suppressed:?}");
+    let suppressed = world.bus.published(VERDICTS_HELD);
+    assert!(
+        matches!(&suppressed[..], [announced] if announced["services"].as_u64() > Some(0)),
+        "{suppressed:?}"
+    );
 }

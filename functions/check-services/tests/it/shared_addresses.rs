@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
+use callback::HttpCallbacks;
 use check_services::{CONFIRM_AFTER, CheckServices};
 use domain::check::{Check, Observation};
 use domain::id::ServiceId;
@@ -84,7 +85,7 @@ async fn serve(address: [u8; 4], answering: &'static [(&'static str, u16)]) -> S
 /// Notes how long each probe waited beside what it measured.
 #[derive(Clone)]
 struct Timed {
-    probe: Arc<HttpProbe<FixedClock>>,
+    probe: Arc<HttpProbe>,
     waits: Arc<Mutex<Vec<(String, Duration)>>>,
 }
 
@@ -120,30 +121,13 @@ impl Probe for Timed {
     }
 }
 
-type Function = CheckServices<
-    aws::store::dynamo::DynamoStore,
-    aws::kms::WrappingKey,
-    callback::HttpCallbacks,
-    Timed,
-    crate::world::Bus,
-    FixedClock,
->;
+type Function = CheckServices<HttpCallbacks, Timed>;
 
 /// The function as deployed, with names from the test.
 fn deployed(world: &World, names: &NameServer) -> Function {
-    let function = world.function();
-    let mut settings = function.settings;
-    settings.confirm_after = CONFIRM_AFTER.to_vec();
-    CheckServices {
-        probe: Timed::new(names, &world.clock),
-        settings,
-        store: function.store,
-        keys: function.keys,
-        callbacks: function.callbacks,
-        bus: function.bus,
-        clock: function.clock,
-        metrics: function.metrics,
-    }
+    let mut function = world.function_with(world.callbacks(), Timed::new(names, &world.clock));
+    function.settings.confirm_after = CONFIRM_AFTER.to_vec();
+    function
 }
 
 /// Stores a service per name for one more app, all at once: the first as add-service does, the others as copies of it.

@@ -1,6 +1,6 @@
 //! What a tick sees and tells.
 
-use check_services::event::Event;
+use check_services::event::{Event, STATUS_CHANGED};
 use check_services::{InvocationError, Summary};
 use domain::status::Status;
 use serde_json::json;
@@ -136,7 +136,7 @@ async fn the_backend_hosts_of_a_trigger_are_checked_again_before_sending() {
 async fn an_outage_of_the_store_fails_the_invocation_so_that_lambda_repeats_it() {
     let world = World::with_one_service().await;
     let mut function = world.function();
-    function.store = aws::store::dynamo::DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
+    function.store = aws::store::Store::new(world.aws.dynamo(), "no-such-table".to_owned());
     let failed = function.handle(world.scheduled(), world.deadline()).await.unwrap_err();
     assert!(matches!(failed, InvocationError::List(_)), "{failed:?}");
 }
@@ -169,8 +169,7 @@ async fn a_change_of_status_is_published_and_a_deaf_bus_changes_nothing() {
     world.target.answer(500);
     world.next_tick(&function).await;
     world.next_tick(&function).await;
-    let published = world.bus.changes.lock().unwrap().clone();
-    let told: Vec<_> = published.iter().map(|change| serde_json::to_value(change).unwrap()).collect();
+    let told = world.bus.published(STATUS_CHANGED);
     assert_eq!(told.len(), 2);
     assert_eq!(
         (&told[1]["from"], &told[1]["to"], &told[1]["reason"]),
@@ -179,7 +178,7 @@ async fn a_change_of_status_is_published_and_a_deaf_bus_changes_nothing() {
     assert_eq!((&told[1]["serviceName"], &told[1]["tenantId"]), (&json!("a"), &json!(world.app.tenant_id())));
     assert!(!told[1].to_string().contains("http"), "{}", told[1]);
 
-    *world.bus.is_failing.lock().unwrap() = true;
+    world.refuse_notifications();
     world.target.answer(200);
     assert_eq!(world.next_tick(&function).await.accepted, 1);
     assert_eq!(world.app.received("UPDATE")[3].body["transitions"][0]["to"], "ALIVE");

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use callback::HttpCallbacks;
 use check_services::CheckServices;
-use check_services::event::VerdictsSuppressed;
+use check_services::event::VERDICTS_HELD;
 use domain::check::{Check, Observation};
 use domain::service::{AliveAfter, DownAfter, Thresholds};
 use domain::status::MAX_SUPPRESSED;
 use domain::target_url::TargetPolicy;
-use probe::{Attempt, AttemptKind, Probe, TenantQuota};
+use probe::{Attempt, AttemptKind, HttpProbe, Probe, TenantQuota};
 use serde_json::{Value, json};
 use testing::target::Target;
 
@@ -116,15 +117,15 @@ async fn while_most_control_endpoints_fail_no_service_becomes_down() {
     );
     assert_eq!(asked(), [1, 1, 1], "once for all of them");
     let tick = world.watched(&world.app).await.unwrap().state.last_tick.unwrap();
-    let announced = world.bus.suppressed.lock().unwrap().clone();
-    assert_eq!(announced, [VerdictsSuppressed { tick, tenants: 1, services: 6 }]);
+    let announced = world.bus.published(VERDICTS_HELD);
+    assert_eq!(announced, [json!({ "tick": tick, "tenants": 1, "services": 6 })]);
 
     // Two of three answer again: what fails now is down.
     controls[0].answer(200);
     world.next_tick(&function).await;
     let update = last_update(&world);
     assert_eq!((statuses(&update), held(&update)), (vec!["DOWN"; 6], 0));
-    assert_eq!(world.bus.suppressed.lock().unwrap().len(), 1);
+    assert_eq!(world.bus.published(VERDICTS_HELD).len(), 1);
 
     // For services that are down nobody is asked.
     let before = asked();
@@ -159,7 +160,7 @@ async fn an_announcement_that_fails_changes_nothing() {
     for control in &controls {
         control.answer(500);
     }
-    *world.bus.is_failing.lock().unwrap() = true;
+    world.refuse_notifications();
     let summary = world.next_tick(&function).await;
     assert_eq!((summary.suppressed, summary.accepted, held(&last_update(&world))), (6, 1, 6));
 }
@@ -196,27 +197,8 @@ impl<P: Probe> Probe for Stuck<P> {
     }
 }
 
-fn stuck(
-    deployed: Deployed,
-    attempt: Attempt,
-) -> CheckServices<
-    aws::store::dynamo::DynamoStore,
-    aws::kms::WrappingKey,
-    callback::HttpCallbacks,
-    Stuck<probe::HttpProbe<testing::time::FixedClock>>,
-    crate::world::Bus,
-    testing::time::FixedClock,
-> {
-    CheckServices {
-        probe: Stuck { probe: deployed.probe, attempt },
-        store: deployed.store,
-        keys: deployed.keys,
-        callbacks: deployed.callbacks,
-        bus: deployed.bus,
-        clock: deployed.clock,
-        metrics: deployed.metrics,
-        settings: deployed.settings,
-    }
+fn stuck(world: &World, attempt: Attempt) -> CheckServices<HttpCallbacks, Stuck<HttpProbe>> {
+    world.function_with(world.callbacks(), Stuck { probe: world.probe(), attempt })
 }
 
 #[tokio::test]
@@ -224,7 +206,7 @@ async fn a_service_that_one_tick_did_not_reach_comes_before_the_others_in_the_ne
     let world = World::with_one_service().await;
     world.tick(&world.function()).await;
     // Every first attempt waits for a place that never comes.
-    let full = stuck(world.function(), Attempt::EXPECTED);
+    let full = stuck(&world, Attempt::EXPECTED);
     for (unseen, reported) in [(1, json!(1)), (0, Value::Null)] {
         world.clock.advance(300);
         let deadline = domain::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
@@ -240,7 +222,7 @@ async fn a_failure_that_is_not_confirmed_in_time_is_confirmed_by_the_next_ticks_
     world.tick(&function).await;
     world.target.answer(500);
     world.clock.advance(300);
-    let cut_off = stuck(world.function(), Attempt { kind: AttemptKind::Confirmation, is_overdue: false });
+    let cut_off = stuck(&world, Attempt { kind: AttemptKind::Confirmation, is_overdue: false });
     // A fifth of a second until no tenant is started any more, and 25 more until probing ends.
     let deadline = domain::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_millis(45_200);
     let summary = cut_off.handle(world.scheduled(), deadline).await.unwrap();

@@ -1,23 +1,21 @@
 //! One deployment of check-services, one app, one endpoint.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use aws::kms::WrappingKey;
 use aws::metrics::Metrics;
-use aws::store::dynamo::DynamoStore;
-use aws::store::{Checks as _, Registrations as _, Rotations as _, TenantSnapshot, WriteOutcome};
+use aws::store::{TenantSnapshot, WriteOutcome};
 use aws_sdk_dynamodb::types::AttributeValue;
 use callback::HttpCallbacks;
-use check_services::bus::{BusError, Publish};
-use check_services::event::{Event, Shard, StatusChanged, VerdictsSuppressed};
+use check_services::bus::EventBus;
+use check_services::event::{CHECK_RANGE, Event, STATUS_CHANGED, Shard, VERDICTS_HELD};
 use check_services::key_cache::KeyCache;
 use check_services::{CheckServices, Settings, Summary};
 use domain::check::Check;
 use domain::clock::Clock as _;
 use domain::id::{Owner, ServiceId};
-use domain::key::{KeyContext, MakeKey as _, PublicKey, Sign as _, TenantKey};
+use domain::key::{KeyContext, PublicKey, Sign as _, TenantKey};
 use domain::key_endorsement::endorse_key;
 use domain::service::{Service, ServiceName, Thresholds};
 use domain::target_url::TargetPolicy;
@@ -26,52 +24,21 @@ use domain::tick::Period;
 use jiff::Timestamp;
 use probe::{HttpProbe, Limits};
 use testing::aws::LocalAws;
+use testing::event_bus::EventBridge;
+use testing::faults::Faults;
 use testing::forge_app::{BACKEND_URL, ForgeApp};
 use testing::stored;
 use testing::target::Target;
 use testing::time::FixedClock;
 
-pub(crate) type Deployed =
-    CheckServices<DynamoStore, WrappingKey, HttpCallbacks, HttpProbe<FixedClock>, Bus, FixedClock>;
-
-/// Notes what is published. Changes of status pass a real bus in the end-to-end test; `answers` looks at the requests.
-#[derive(Clone, Default)]
-pub(crate) struct Bus {
-    pub(crate) ranges: Arc<Mutex<Vec<Shard>>>,
-    pub(crate) suppressed: Arc<Mutex<Vec<VerdictsSuppressed>>>,
-    pub(crate) changes: Arc<Mutex<Vec<StatusChanged>>>,
-    pub(crate) is_failing: Arc<Mutex<bool>>,
-}
-
-impl Publish for Bus {
-    async fn ranges(&self, ranges: &[Shard]) -> Result<(), BusError> {
-        self.ranges.lock().unwrap().extend_from_slice(ranges);
-        Ok(())
-    }
-
-    async fn suppressed(&self, suppressed: &VerdictsSuppressed) -> Result<(), BusError> {
-        if *self.is_failing.lock().unwrap() {
-            return Err(BusError::Rejected(1));
-        }
-        self.suppressed.lock().unwrap().push(suppressed.clone());
-        Ok(())
-    }
-
-    async fn changes(&self, changes: &[StatusChanged]) -> Result<(), BusError> {
-        if *self.is_failing.lock().unwrap() {
-            return Err(BusError::Rejected(changes.len()));
-        }
-        self.changes.lock().unwrap().extend_from_slice(changes);
-        Ok(())
-    }
-}
+pub(crate) type Deployed = CheckServices<HttpCallbacks, HttpProbe>;
 
 pub(crate) struct World {
     pub(crate) aws: LocalAws,
     pub(crate) clock: FixedClock,
     pub(crate) app: ForgeApp,
     pub(crate) target: Target,
-    pub(crate) bus: Bus,
+    pub(crate) bus: EventBridge,
     deployment_key: PublicKey,
 }
 
@@ -84,7 +51,7 @@ impl World {
             app: ForgeApp::start(&deployment_key).await,
             target: Target::start().await,
             clock: FixedClock::at("2026-11-22T10:05:01Z"),
-            bus: Bus::default(),
+            bus: EventBridge::start().await,
             aws,
             deployment_key,
         }
@@ -114,18 +81,18 @@ impl World {
     }
 
     pub(crate) fn function(&self) -> Deployed {
+        self.function_with(self.callbacks(), self.probe())
+    }
+
+    /// The deployed function, but for how it sends and probes.
+    pub(crate) fn function_with<K, P>(&self, callbacks: K, probe: P) -> CheckServices<K, P> {
         CheckServices {
             store: self.aws.store(),
             keys: KeyCache::new(self.aws.wrapping_key()),
-            callbacks: HttpCallbacks::new(self.clock.clone()).unwrap(),
-            probe: HttpProbe::new(
-                TargetPolicy::public(vec![], vec![]).allow_loopback(),
-                Limits::default(),
-                self.clock.clone(),
-            )
-            .unwrap(),
-            bus: self.bus.clone(),
-            clock: self.clock.clone(),
+            callbacks,
+            probe,
+            bus: self.bus_through(&self.aws),
+            clock: Arc::new(self.clock.clone()),
             metrics: Metrics::default(),
             settings: Settings {
                 issuer: BACKEND_URL.to_owned(),
@@ -137,6 +104,42 @@ impl World {
                 controls: vec![],
             },
         }
+    }
+
+    /// The deployed function, with a table, keys and a bus that fail.
+    pub(crate) fn function_with_faults(&self, faults: &Faults) -> Deployed {
+        let aws = self.aws.with_faults(faults);
+        let keys = KeyCache::new(aws.wrapping_key());
+        CheckServices { store: aws.store(), keys, bus: self.bus_through(&aws), ..self.function() }
+    }
+
+    /// The deployed function, with a table that fails.
+    pub(crate) fn function_with_store_faults(&self, faults: &Faults) -> Deployed {
+        CheckServices { store: self.aws.with_faults(faults).store(), ..self.function() }
+    }
+
+    fn bus_through(&self, aws: &LocalAws) -> EventBus {
+        EventBus::new(aws.eventbridge(self.bus.url()), "bus".to_owned())
+    }
+
+    pub(crate) fn callbacks(&self) -> HttpCallbacks {
+        HttpCallbacks::new(self.clock.clone()).unwrap()
+    }
+
+    pub(crate) fn probe(&self) -> HttpProbe {
+        let policy = TargetPolicy::public(vec![], vec![]).allow_loopback();
+        HttpProbe::new(policy, Limits::default(), self.clock.clone()).unwrap()
+    }
+
+    /// The ranges that were handed on.
+    pub(crate) fn ranges(&self) -> Vec<Shard> {
+        let ranges = self.bus.published(CHECK_RANGE).into_iter();
+        ranges.map(|range| serde_json::from_value(range).unwrap()).collect()
+    }
+
+    /// From now on the bus refuses what operators read.
+    pub(crate) fn refuse_notifications(&self) {
+        self.bus.refuse(&[VERDICTS_HELD, STATUS_CHANGED]);
     }
 
     /// Stores an active service of the app as add-service would, and gives the app the tenant's key.

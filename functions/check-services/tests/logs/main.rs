@@ -4,12 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use aws::kms::WrappingKey;
-use aws::store::dynamo::DynamoStore;
-use aws::store::{Checks as _, FailureStreak};
+use aws::store::{FailureStreak, Store};
 use aws_sdk_dynamodb::types::AttributeValue;
-use callback::HttpCallbacks;
-use check_services::CheckServices;
 use check_services::event::{Event, Shard};
 use check_services::key_cache::KeyCache;
 use data_encoding::BASE64URL_NOPAD;
@@ -19,18 +15,17 @@ use domain::target_url::TargetPolicy;
 use jiff::{SignedDuration, Timestamp};
 use probe::{Attempt, HttpProbe, Limits, Probe, TenantQuota};
 use serde_json::{Value, json};
-use testing::failing::{FailingStore, Fault, Faults};
+use testing::faults::{Fault, Faults};
 use testing::forge_app::{self, ACCEPTED, ForgeApp, Reply};
 use testing::log::Log;
 use testing::target::{self, Target};
-use testing::time::FixedClock;
 use tokio::sync::Notify;
 
 #[path = "../it/world.rs"]
 #[expect(dead_code, reason = "shared with the other tests")]
 mod world;
 
-use world::{Bus, Deployed, World};
+use world::World;
 
 #[tokio::test]
 async fn every_path_is_logged_and_no_secret_is() {
@@ -71,33 +66,13 @@ async fn assert_discreet(log: &Log, world: &World) {
     ]);
 }
 
-/// A deployment with another store and another probe.
-fn with<S, P>(
-    deployed: Deployed,
-    store: S,
-    probe: P,
-) -> CheckServices<S, WrappingKey, HttpCallbacks, P, Bus, FixedClock> {
-    CheckServices {
-        store,
-        probe,
-        keys: deployed.keys,
-        bus: deployed.bus,
-        callbacks: deployed.callbacks,
-        clock: deployed.clock,
-        settings: deployed.settings,
-        metrics: deployed.metrics,
-    }
-}
-
-/// One tick whose store refuses the call `name`, which is the `index`th.
-async fn tick_without(world: &World, index: usize, name: &str) {
-    let deployed = world.function();
+/// One tick whose store refuses its call of this index, an operation of this name.
+async fn tick_without(world: &World, index: usize, operation: &str) {
     let faults = Faults::at(index, Fault::Refused);
-    let store = FailingStore::new(deployed.store.clone(), &faults);
-    let probe = HttpProbe::new(loopback(), Limits::default(), world.clock.clone()).unwrap();
+    let function = world.function_with_store_faults(&faults);
     world.clock.advance(300);
-    let _ = with(deployed, store, probe).handle(world.scheduled(), world.deadline()).await;
-    assert_eq!(faults.calls().get(index), Some(&name));
+    let _ = function.handle(world.scheduled(), world.deadline()).await;
+    assert_eq!(faults.operations()[index], operation);
 }
 
 fn loopback() -> TargetPolicy {
@@ -144,15 +119,15 @@ async fn answers_of_the_app(log: &mut Log) {
 async fn what_cannot_be_told(log: &mut Log) {
     let world = secret_world().await;
     let mut function = world.function();
-    *world.bus.is_failing.lock().unwrap() = true;
+    world.refuse_notifications();
     world.next_tick(&function).await;
     log.expect("a failing bus", &[line("WARN", "changes of status could not be announced")]);
-    *world.bus.is_failing.lock().unwrap() = false;
+    world.bus.refuse(&[]);
 
     world.target.answer(500);
-    tick_without(&world, 3, "acknowledge").await;
+    tick_without(&world, 3, "UpdateItem").await;
     log.expect("an acknowledgement that is lost", &[line("ERROR", "the app's response could not be stored")]);
-    tick_without(&world, 1, "load").await;
+    tick_without(&world, 1, "Query").await;
     log.expect("a tenant that cannot be read", &[line("ERROR", "tenant could not be checked")]);
 
     function.settings.triggers.allow_loopback = false;
@@ -171,7 +146,7 @@ async fn what_cannot_be_told(log: &mut Log) {
     let future = Event::Scheduled { time: Timestamp::MAX };
     function.handle(future, world.deadline()).await.unwrap();
     log.expect("a tick from the future", &[line("ERROR", "tick refused")]);
-    function.store = DynamoStore::new(world.aws.dynamo(), "no-such-table".to_owned());
+    function.store = Store::new(world.aws.dynamo(), "no-such-table".to_owned());
     function.handle(world.scheduled(), world.deadline()).await.unwrap_err();
     // The runtime logs what is returned.
     log.expect("a table that is gone", &[]);
@@ -227,11 +202,8 @@ impl<P: Probe> Probe for Waiting<P> {
 async fn a_tick_that_another_invocation_has(log: &mut Log) {
     let world = secret_world().await;
     let (asked, may) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let deployed = world.function();
-    let probe = HttpProbe::new(loopback(), Limits::default(), world.clock.clone()).unwrap();
-    let probe = Waiting { probe, asked: Arc::clone(&asked), may: Arc::clone(&may) };
-    let store = deployed.store.clone();
-    let slow = with(deployed, store, probe);
+    let probe = Waiting { probe: world.probe(), asked: Arc::clone(&asked), may: Arc::clone(&may) };
+    let slow = world.function_with(world.callbacks(), probe);
     let quick = world.function();
     let overtake = async {
         asked.notified().await;
@@ -276,7 +248,7 @@ async fn suspension(log: &mut Log) {
     let world = secret_world().await;
     world.next_tick(&world.function()).await;
     gone(&world, &world.app).await;
-    tick_without(&world, 3, "suspend").await;
+    tick_without(&world, 3, "TransactWriteItems").await;
     log.expect("not suspended", &[unanswered.clone(), line("ERROR", "tenant could not be suspended")]);
     world.next_tick(&world.function()).await;
     let suspended = "tenant suspended: its app has not answered for long";
@@ -300,7 +272,7 @@ async fn suppressed_verdicts(log: &mut Log) {
     function.settings.controls = vec![Check::get(url)];
     world.next_tick(&function).await;
     world.target.answer(500);
-    *world.bus.is_failing.lock().unwrap() = true;
+    world.refuse_notifications();
     world.next_tick(&function).await;
     let suppressed =
         "verdicts suppressed: most control endpoints fail too, so the network of this backend is down";
@@ -381,7 +353,7 @@ async fn out_of_time(log: &mut Log) {
     let rest = json!({ "level": "WARN", "message": "out of time; the rest is handed on", "tenants.left": 2 });
     log.expect("out of time", &[rest]);
 
-    let range = world.bus.ranges.lock().unwrap().last().unwrap().clone();
+    let range = world.ranges().pop().unwrap();
     let tired = Event::Shard { detail: Shard { generation: 5, ..range.clone() } };
     function.handle(tired, soon).await.unwrap();
     log.expect("tired", &[line("ERROR", "handed on too often; they wait for the next tick")]);

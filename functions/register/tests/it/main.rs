@@ -4,7 +4,8 @@
 mod bounds;
 mod manage;
 
-use aws::kms::DeploymentKey;
+use std::sync::Arc;
+
 use domain::clock::Clock as _;
 use domain::handoff::{HandoffPolicy, ReturnUrlPolicy};
 use domain::key::{Jwks, PublicKey, Sign as _};
@@ -41,9 +42,13 @@ fn rule() -> HandoffPolicy {
     }
 }
 
-async fn function(handoffs: HandoffPolicy) -> Register<DeploymentKey, FixedClock> {
+async fn function(handoffs: HandoffPolicy) -> Register {
     let aws = LocalAws::start().await;
-    Register { handoffs, deployment_key: aws.deployment_key(), clock: FixedClock::at("2026-11-22T10:07:00Z") }
+    Register {
+        handoffs,
+        deployment_key: aws.deployment_key(),
+        clock: Arc::new(FixedClock::at("2026-11-22T10:07:00Z")),
+    }
 }
 
 fn text(response: &Response<Body>) -> String {
@@ -93,8 +98,11 @@ async fn a_signed_handoff_is_enough_and_nothing_else_will_do() {
     let aws = LocalAws::start().await;
     let app = ForgeApp::start(&aws.deployment_key().public_key().await.unwrap()).await;
     let clock = FixedClock::at("2026-11-22T10:07:00Z");
-    let function =
-        Register { handoffs: app.handoff_rule(), deployment_key: aws.deployment_key(), clock: clock.clone() };
+    let function = Register {
+        handoffs: app.handoff_rule(),
+        deployment_key: aws.deployment_key(),
+        clock: Arc::new(clock.clone()),
+    };
     let handoff = app.handoff(clock.now()).await;
     let ask = |handoff: String| {
         request(PAGE, move |event| {

@@ -1,6 +1,7 @@
 //! The page to remove, pause or resume a service: it shows what the app signed, and nothing else.
 
-use aws::kms::DeploymentKey;
+use std::sync::Arc;
+
 use domain::key::Sign as _;
 use lambda_http::Request;
 use register::Register;
@@ -20,7 +21,7 @@ fn link(query: &str) -> Request {
 struct World {
     app: ForgeApp,
     clock: FixedClock,
-    function: Register<DeploymentKey, FixedClock>,
+    function: Register,
 }
 
 impl World {
@@ -31,7 +32,7 @@ impl World {
         let function = Register {
             handoffs: app.handoff_rule(),
             deployment_key: aws.deployment_key(),
-            clock: clock.clone(),
+            clock: Arc::new(clock.clone()),
         };
         Self { app, clock, function }
     }

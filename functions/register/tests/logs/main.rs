@@ -1,5 +1,7 @@
 //! Every path leaves its line, and no line holds a secret. A test binary with one test, as in add-service.
 
+use std::sync::Arc;
+
 use aws::kms::DeploymentKey;
 use domain::clock::Clock as _;
 use domain::key::Sign as _;
@@ -21,8 +23,11 @@ async fn every_path_is_logged_and_no_secret_is() {
     let app = ForgeApp::start(&aws.deployment_key().public_key().await.unwrap()).await;
     let clock = FixedClock::at("2026-11-22T10:07:00Z");
     let handoff = app.handoff(clock.now()).await;
-    let mut function =
-        Register { handoffs: app.handoff_rule(), deployment_key: aws.deployment_key(), clock: clock.clone() };
+    let mut function = Register {
+        handoffs: app.handoff_rule(),
+        deployment_key: aws.deployment_key(),
+        clock: Arc::new(clock.clone()),
+    };
     let mut log = Log::collect();
     let link = |handoff: &str| {
         let mut event: Value = serde_json::from_str(PAGE).unwrap();

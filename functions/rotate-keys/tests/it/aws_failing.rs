@@ -1,8 +1,7 @@
 //! Every call to AWS fails once, in every way: the run ends with an error, and the next one finishes.
 
-use domain::key::UnwrapKey as _;
 use rotate_keys::{RotateKeys, Summary};
-use testing::failing::{FailingKeys, FailingStore, Fault, Faults};
+use testing::faults::{Fault, Faults};
 
 use crate::world::{World, scheduled};
 
@@ -15,37 +14,37 @@ async fn a_next_key_is_made_and_renewed_whatever_call_fails() {
         (world, ids)
     };
     let starting = async || World::with_old_keys(1).await;
-    Box::pin(walk(starting, &["tenants", "tenant", "make_key", "public_key", "sign", "store_next_key"]))
-        .await;
-    Box::pin(walk(renewing, &["tenants", "tenant", "public_key", "sign", "store_next_key"])).await;
+    let calls =
+        ["Query", "GetItem", "GenerateDataKeyPairWithoutPlaintext", "GetPublicKey", "Sign", "UpdateItem"];
+    Box::pin(walk(starting, &calls)).await;
+    Box::pin(walk(renewing, &["Query", "GetItem", "GetPublicKey", "Sign", "UpdateItem"])).await;
 }
 
 async fn walk(prepare: impl AsyncFn() -> (World, Vec<domain::id::TenantId>), expected_calls: &[&str]) {
     let run = async |world: &World, faults: &Faults| {
-        let deployed = world.function();
+        let aws = world.aws.with_faults(faults);
         let function = RotateKeys {
-            store: FailingStore::new(deployed.store, faults),
-            deployment_key: FailingKeys::new(deployed.deployment_key, faults),
-            tenant_keys: FailingKeys::new(deployed.tenant_keys, faults),
-            clock: deployed.clock,
-            key_lifetime: deployed.key_lifetime,
+            store: aws.store(),
+            deployment_key: aws.deployment_key(),
+            tenant_keys: aws.wrapping_key(),
+            ..world.function()
         };
         Box::pin(function.handle(scheduled(), world.deadline())).await
     };
     let (world, _) = prepare().await;
     let none = Faults::none();
     run(&world, &none).await.unwrap();
-    assert_eq!(none.calls(), expected_calls);
+    assert_eq!(none.operations(), expected_calls);
 
     for (index, name) in expected_calls.iter().enumerate() {
         for fault in Fault::ALL {
-            let what = format!("{fault:?} at call {index}, {name}");
+            let what = format!("{fault:?} at operation {index}, {name}");
             let (world, ids) = prepare().await;
             let before = world.tenant(&ids[0]).await;
             let faults = Faults::at(index, fault);
             assert!(run(&world, &faults).await.is_err(), "{what}");
-            assert_eq!(faults.calls().len(), index + 1, "nothing is tried after {what}");
-            let is_stored = *name == "store_next_key" && fault == Fault::LostAnswer;
+            assert_eq!(faults.operations().len(), index + 1, "nothing is tried after {what}");
+            let is_stored = *name == "UpdateItem" && fault == Fault::LostAnswer;
             assert_eq!(world.tenant(&ids[0]).await != before, is_stored, "{what}");
 
             // Lambda runs the same event once more.

@@ -1,9 +1,9 @@
 //! Who gets a next key, when, and what is stored of it.
 
-use aws::store::{Checks as _, Registrations as _, Rotations as _, WriteOutcome};
+use aws::store::WriteOutcome;
 use domain::clock::Clock as _;
 use domain::jws;
-use domain::key::{Sign as _, UnwrapKey as _};
+use domain::key::Sign as _;
 use domain::key_endorsement::ENDORSEMENT_TYPE;
 use domain::tenant::NextKey;
 use jiff::SignedDuration;

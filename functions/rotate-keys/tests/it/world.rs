@@ -1,13 +1,12 @@
 //! One deployment of rotate-keys, and tenants as add-service stores them.
 
-use aws::kms::{DeploymentKey, WrappingKey};
-use aws::store::Rotations as _;
-use aws::store::dynamo::DynamoStore;
+use std::sync::Arc;
+
 use aws::system::random_nonce;
 use domain::check::Check;
 use domain::clock::Clock as _;
 use domain::id::{CloudId, Owner, TenantId};
-use domain::key::{KeyContext, MakeKey as _, TenantKey};
+use domain::key::{KeyContext, TenantKey};
 use domain::service::{Service, ServiceName};
 use domain::target_url::TargetPolicy;
 use domain::tenant::{Tenant, TenantStatus, TriggerPolicy};
@@ -17,8 +16,6 @@ use rotate_keys::{RotateKeys, Summary};
 use testing::aws::LocalAws;
 use testing::stored;
 use testing::time::FixedClock;
-
-pub(crate) type Deployed = RotateKeys<DynamoStore, DeploymentKey, WrappingKey, FixedClock>;
 
 pub(crate) struct World {
     pub(crate) aws: LocalAws,
@@ -42,12 +39,12 @@ impl World {
         (world, ids)
     }
 
-    pub(crate) fn function(&self) -> Deployed {
+    pub(crate) fn function(&self) -> RotateKeys {
         RotateKeys {
             store: self.aws.store(),
             deployment_key: self.aws.deployment_key(),
             tenant_keys: self.aws.wrapping_key(),
-            clock: self.clock.clone(),
+            clock: Arc::new(self.clock.clone()),
             key_lifetime: Some(SignedDuration::from_hours(90 * 24)),
         }
     }
@@ -88,7 +85,7 @@ impl World {
     }
 
     /// The schedule's event, with all of Lambda's time.
-    pub(crate) async fn run(&self, function: &Deployed) -> Summary {
+    pub(crate) async fn run(&self, function: &RotateKeys) -> Summary {
         function.handle(scheduled(), self.deadline()).await.unwrap()
     }
 

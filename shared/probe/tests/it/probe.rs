@@ -12,7 +12,6 @@ mod tls;
 
 use aws::system::SystemClock;
 use domain::check::{Check, Observation};
-use domain::clock::Clock;
 use domain::target_url::TargetPolicy;
 use probe::{Attempt, HttpProbe, Limits, Network, Probe as _, TenantQuota};
 
@@ -24,11 +23,11 @@ fn loopback() -> TargetPolicy {
 }
 
 /// A probe that may reach loopback, and asks nobody for names.
-fn prober() -> HttpProbe<SystemClock> {
+fn prober() -> HttpProbe {
     prober_in(&Network::default(), loopback())
 }
 
-fn prober_in(network: &Network, policy: TargetPolicy) -> HttpProbe<SystemClock> {
+fn prober_in(network: &Network, policy: TargetPolicy) -> HttpProbe {
     HttpProbe::within(network, policy, Limits::default(), SystemClock).unwrap()
 }
 
@@ -51,7 +50,7 @@ trait ProbeAlone {
     async fn probe_alone(&self, check: &Check) -> Observation;
 }
 
-impl<C: Clock> ProbeAlone for HttpProbe<C> {
+impl ProbeAlone for HttpProbe {
     async fn probe_alone(&self, check: &Check) -> Observation {
         self.probe(check, &TenantQuota::default(), Attempt::EXPECTED).await
     }
