@@ -28,12 +28,15 @@ use web::page;
 use web::problem::{Problem, handoff_problem};
 use web::response::{self, Format};
 
+mod begun;
 pub mod config;
 mod input;
 mod management;
 mod registration;
+mod registration_error;
 
-pub use registration::{Added, RegistrationError};
+pub use registration::Added;
+pub use registration_error::RegistrationError;
 
 use input::Invalid;
 use registration::Registrar;

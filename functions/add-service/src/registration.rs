@@ -3,39 +3,33 @@
 //!
 //! Not here: HTTP, and any private key. This function can have REGISTER signed, never an UPDATE.
 
+use crate::begun::{Activation, Begun, accepted, is_accepted, service_of};
 use crate::config::ServiceLimits;
+use crate::registration_error::RegistrationError;
 use aws::kms::{DeploymentKey, WrappingKey};
 use aws::metrics::{CallbackResult, Metric, Metrics};
-use aws::store::{
-    ATTEMPTS_PER_HANDOFF, HandoffUse, PendingRegistration, RegisteredTenant, Store, StoreError, WriteOutcome,
-};
+use aws::store::{HandoffUse, PendingRegistration, RegisteredTenant, Store, StoreError, WriteOutcome};
 use aws::system::Nonce;
 use callback::{Callback, Deliver, RetryPolicy, deliver};
 use domain::check::{Observation, ProbeFailure};
 use domain::clock::{Clock, whole_seconds};
-use domain::handoff::{Handoff, HandoffError, Purpose};
+use domain::handoff::Handoff;
 use domain::id::{ServiceId, TenantId};
 use domain::jws::{self, CallbackClaims, Subject};
 use domain::key::{KeyError, TenantKey};
 use domain::report::{Register, RegisteredService, VERSION};
-use domain::response::{CallbackResponse, ResponseCode};
 use domain::service::{Lifecycle, Service};
 use domain::status::{self, Status};
-use domain::target_url::TargetError;
 use domain::tenant::{Tenant, TenantStatus};
 use domain::tick::Period;
 use jiff::Timestamp;
 use probe::{Attempt, HttpProbe, TenantQuota};
-use web::problem::{FieldError, Problem, handoff_problem};
 
 use crate::input::Wanted;
 
 /// How often a registration reads again and decides again because something changed in between. Each round is lost to a
 /// request that got further, or to a round of checks, so a handful is plenty.
 const ROUNDS: usize = 8;
-/// Between these a client waits that Jira limits, in seconds.
-const MIN_WAIT_S: u64 = 60;
-const MAX_WAIT_S: u64 = 600;
 
 /// A registration that Forge has accepted.
 #[derive(Debug)]
@@ -46,40 +40,6 @@ pub struct Added {
     pub status: Status,
     /// Whether it was not active before.
     pub is_new: bool,
-}
-
-/// Why a registration ended without a service.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistrationError {
-    /// The hand-off is late, and bound to nothing that it could resume.
-    #[error("hand-off refused: expired")]
-    HandoffExpired,
-    #[error("hand-off refused: used for another service")]
-    HandoffUsed,
-    /// The hand-off was tried as often as allowed.
-    #[error("hand-off refused: all {ATTEMPTS_PER_HANDOFF} attempts are used")]
-    AttemptsUsed,
-    /// The service that the hand-off added is gone.
-    #[error("hand-off refused: used for a service that was removed")]
-    Removed,
-    /// The name leads to an address that may not be probed, or that cannot be reached from here.
-    #[error("target refused: {}", .0.code())]
-    Target(TargetError),
-    /// As many services as allowed.
-    #[error("service limit reached: {0}")]
-    Limit(&'static str),
-    /// Forge's answer to REGISTER was no acceptance.
-    #[error("callback not accepted: {}", .0.name())]
-    Callback(CallbackResponse),
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// KMS.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// Too many others at once.
-    #[error("in conflict with other writes again and again")]
-    Busy,
 }
 
 /// Everything a registration needs.
@@ -378,134 +338,5 @@ impl<K: Deliver> Registrar<'_, K> {
             self.metrics.put(Metric::Callbacks(result), 1, self.clock.now());
         }
         if answer.is_acceptance() { Ok(()) } else { Err(RegistrationError::Callback(answer)) }
-    }
-}
-
-/// A registration that is stored and waits for Forge, or is repeated, as it was read or stored.
-struct Begun {
-    tenant: Tenant,
-    service: Service,
-    /// The tenant's other services that Forge has accepted. What it has not accepted keeps its end.
-    others: Vec<ServiceId>,
-    state: status::State,
-}
-
-/// What became of a registration that Forge has accepted.
-enum Activation {
-    /// It is checked from now on.
-    Done(Box<Begun>),
-    /// It is not there any more, or another one is in its place, or the tenant has another key. With the tenant as it is now.
-    Lost(Option<Box<RegisteredTenant>>),
-}
-
-impl Begun {
-    /// A service that was paused since the last tick is so already.
-    fn status(&self) -> Status {
-        match self.service.lifecycle {
-            Lifecycle::Paused => Status::Paused,
-            Lifecycle::Pending | Lifecycle::Active => status::current(&self.state, &self.service).status,
-        }
-    }
-
-    /// Whether the tenant's key is still the one that REGISTER named, or the one that was to follow it: the app, which knows
-    /// that one already, has then kept both.
-    fn is_key_of(&self, tenant: &Tenant) -> bool {
-        let next = self.tenant.next_key.as_ref().map(|next| &next.key);
-        tenant.key == self.tenant.key || next == Some(&tenant.key)
-    }
-
-    /// Whether a service is still the one that REGISTER named, in whatever state.
-    fn is_same(&self, service: &Service) -> bool {
-        (&service.owner, service.created_at) == (&self.service.owner, self.service.created_at)
-    }
-}
-
-fn service_of<'a>(found: &'a RegisteredTenant, id: &ServiceId) -> Option<&'a Service> {
-    found.services.iter().find(|service| service.id == *id)
-}
-
-/// Whether Forge has accepted it.
-fn is_accepted(service: &Service) -> bool {
-    service.lifecycle != Lifecycle::Pending
-}
-
-fn accepted(services: impl IntoIterator<Item = Service>) -> Vec<ServiceId> {
-    services.into_iter().filter(is_accepted).map(|service| service.id).collect()
-}
-
-impl RegistrationError {
-    /// What the person is told, and how to go on.
-    pub(crate) fn problem(&self) -> Problem {
-        match self {
-            Self::HandoffExpired => handoff_problem(&HandoffError::Expired, Purpose::Register),
-            Self::HandoffUsed => {
-                let detail =
-                    "It has been used for another service. Go back to Jira and press “Add service” again.";
-                Problem::new(401, "HANDOFF_USED", "This link has been used", detail)
-            }
-            Self::AttemptsUsed => {
-                let detail = "It can be tried ten times. Go back to Jira, open the Health Monitor page and press “Add service” \
-                              again: that gives you a new one.";
-                Problem::new(429, "ATTEMPTS_USED", "This link has been tried too often", detail)
-            }
-            Self::Removed => {
-                let detail = "The service that it added has been removed. Go back to Jira and press “Add service” again.";
-                Problem::new(401, "HANDOFF_USED", "This link has been used", detail)
-            }
-            Self::Target(refusal) => {
-                let error = FieldError { field: "url", message: refusal.to_string() };
-                Problem::fields(403, "TARGET_NOT_ALLOWED", vec![error])
-            }
-            Self::Limit(which) => {
-                let detail = format!(
-                    "The number of services {which} is limited, including those that wait for Jira (at most a day). \
-                     Tell the people who run this monitor if you need more."
-                );
-                Problem::new(409, "SERVICE_LIMIT", "There are as many services as allowed", detail)
-            }
-            Self::Callback(answer) => refused_by_forge(answer),
-            Self::Store(StoreError::Unavailable(_)) | Self::Key(KeyError::Unavailable(_)) | Self::Busy => {
-                Problem::busy()
-            }
-            Self::Store(_) | Self::Key(_) => Problem::internal(),
-        }
-    }
-}
-
-fn refused_by_forge(answer: &CallbackResponse) -> Problem {
-    match answer {
-        CallbackResponse::App(ResponseCode::HandoffInvalid | ResponseCode::HandoffUsed) => {
-            let detail = "Go back to Jira, open the Health Monitor page and press “Add service” again.";
-            Problem::new(403, "REFUSED_BY_FORGE", "Jira did not accept this link", detail)
-        }
-        CallbackResponse::App(
-            ResponseCode::BadRequest | ResponseCode::TooLarge | ResponseCode::KeyConflict,
-        ) => {
-            let detail = "Sending it again will not help. Tell the people who run this monitor.";
-            Problem::new(403, "REFUSED_BY_FORGE", "Jira did not accept the service", detail)
-        }
-        CallbackResponse::App(
-            ResponseCode::Unauthorized | ResponseCode::Unregistered | ResponseCode::NotConfigured,
-        ) => {
-            let detail = "The app in Jira does not trust this backend, or is not configured: its BACKEND_URL or \
-                          BACKEND_PUBLIC_KEY may be wrong. Tell your Jira administrator, then send the form again.";
-            Problem::new(502, "NOT_TRUSTED_BY_FORGE", "Jira did not accept the service", detail)
-        }
-        CallbackResponse::Platform { status: 404 | 410, .. } => {
-            let detail = "Jira knows no web trigger under the address of this link: the app has been uninstalled, or installed again \
-                          since. Go back to Jira, open the Health Monitor page and press “Add service” again.";
-            Problem::new(502, "TRIGGER_GONE", "The app is not installed there any more", detail)
-        }
-        CallbackResponse::Platform { status: 429, retry_after } => {
-            let wait_s = retry_after.map_or(MIN_WAIT_S, |wait| wait.as_secs()).clamp(MIN_WAIT_S, MAX_WAIT_S);
-            let detail = "The app has had as many requests as Jira allows for now. Wait a minute, then send the form again. \
-                          It will not be added twice.";
-            let problem = Problem::new(503, "FORGE_LIMITS_REQUESTS", "Jira limits requests", detail);
-            Problem { retry_after_s: u32::try_from(wait_s).ok(), ..problem }
-        }
-        _ => {
-            let detail = "Send the form again in a moment. It will not be added twice.";
-            Problem::new(502, "NO_ANSWER_FROM_FORGE", "Jira did not answer", detail)
-        }
     }
 }
