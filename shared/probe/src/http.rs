@@ -13,12 +13,9 @@
 use std::error::Error;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::{Either, select};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -31,7 +28,8 @@ use tokio::time::timeout;
 use url::{Host, Position, Url};
 
 use super::budget::Budget;
-use super::connection::{ConnectError, Connector, tls_error};
+use super::connection::{ConnectError, Connector};
+use super::drive::{drive, interrupted};
 use super::limiter::{Attempt, ConnectionLimiter, ConnectionLimits, Permit, TenantQuota};
 use super::resolver::VettingResolver;
 use domain::check::{Check, Method, Observation, ProbeFailure};
@@ -372,32 +370,4 @@ fn request(method: Method, target: &TargetUrl) -> Result<Request<Empty<Bytes>>, 
         .body(Empty::new())
         // Nothing of the kind passes the rules for URLs.
         .map_err(|_| ProbeFailure::Blocked)
-}
-
-/// Drives a connection until there is an answer, and then says goodbye if that takes no waiting: TLS wants it said, but how
-/// a connection ends is no finding.
-async fn drive<T>(
-    driver: impl Future<Output = hyper::Result<()>>,
-    exchange: impl Future<Output = Result<T, ProbeFailure>>,
-) -> Result<T, ProbeFailure> {
-    // Fused, a driver that has ended is dropped, and with it the ends of the channels that an exchange may wait at.
-    let driver = pin!(driver.fuse());
-    match select(pin!(exchange), driver).await {
-        Either::Left((answer, driver)) => {
-            drop(driver.now_or_never());
-            answer
-        }
-        // What the exchange still needs has been read.
-        Either::Right((ended, exchange)) => exchange.await.map_err(|failure| match ended {
-            // It may know no more than that the connection is gone.
-            Err(error) if failure == ProbeFailure::Body => interrupted(&error),
-            _ => failure,
-        }),
-    }
-}
-
-/// The failure class of a request that got no complete answer.
-fn interrupted(error: &hyper::Error) -> ProbeFailure {
-    // A server that wants a certificate from its client says so after the handshake.
-    if tls_error(error).is_some() { ProbeFailure::Tls } else { ProbeFailure::Body }
 }

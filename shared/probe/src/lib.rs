@@ -9,6 +9,7 @@ use domain::check::{Check, Observation};
 mod budget;
 mod certificates;
 mod connection;
+mod drive;
 mod http;
 mod limiter;
 mod resolver;
