@@ -330,7 +330,7 @@ impl<K: Deliver> Registrar<'_, K> {
             request.id = self.request_id,
             tenant.id = %tenant_id,
             service.id = %service.id,
-            callback.answer = answer.name(),
+            callback.response = answer.name(),
             callback.attempts = attempts,
             "REGISTER sent"
         );

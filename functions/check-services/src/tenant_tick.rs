@@ -268,7 +268,7 @@ fn log_checked(plan: &TickPlan<'_>, done: &Done) {
         services.suppressed = done.counts.suppressed,
         services.unseen = done.counts.unseen,
         transitions = plan.state.transitions.len(),
-        callback.answer = response.name(),
+        callback.response = response.name(),
         callback.attempts = done.attempts,
         "tenant checked"
     );
@@ -279,13 +279,13 @@ fn log_response(plan: &TickPlan<'_>, response: &CallbackResponse, next_key: &Nex
     match response {
         accepted if accepted.is_acceptance() => {}
         refusal if refusal.is_refusal() => {
-            tracing::error!(tenant.id = %id, %tick, callback.answer = response.name(), "the app refuses our callback");
+            tracing::error!(tenant.id = %id, %tick, callback.response = response.name(), "the app refuses our callback");
         }
         CallbackResponse::Platform { status, .. } => {
             tracing::warn!(tenant.id = %id, %tick, callback.http_status = status, "no answer of the app's own");
         }
         _ => {
-            tracing::warn!(tenant.id = %id, %tick, callback.answer = response.name(), "callback not accepted");
+            tracing::warn!(tenant.id = %id, %tick, callback.response = response.name(), "callback not accepted");
         }
     }
     match next_key {

@@ -1,5 +1,5 @@
-//! What a web trigger's answer means. The backend decides by `code` in the body: an answer without one of our codes is
-//! the platform's, and is retried.
+//! What a web trigger's response means. The `code` in its body decides: a response without one of our codes is the platform's,
+//! and the callback is repeated.
 
 use std::time::Duration;
 
@@ -38,21 +38,21 @@ pub enum ResponseCode {
 /// What came back from a trigger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallbackResponse {
-    /// The app's own answer.
+    /// The app's own response.
     App(ResponseCode),
-    /// An answer without one of our codes: the platform's.
+    /// A response without one of our codes: the platform's.
     Platform {
         /// Its HTTP status.
         status: u16,
         /// How long it asks us to wait.
         retry_after: Option<Duration>,
     },
-    /// No answer: no connection, a reset, or silence until the time was up.
+    /// No response: no connection, a reset, or silence until the time was up.
     Missing,
 }
 
 impl CallbackResponse {
-    /// Reads an answer: the code in the body if it has one, else the platform's status.
+    /// Reads a response: the code in the body if it has one, else the platform's status.
     #[must_use]
     pub fn read(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
         #[derive(Deserialize)]
@@ -108,7 +108,7 @@ impl CallbackResponse {
         match self {
             Self::App(code) => code.name(),
             Self::Platform { .. } => "PLATFORM",
-            Self::Missing => "SILENCE",
+            Self::Missing => "MISSING",
         }
     }
 }

@@ -89,7 +89,7 @@ async fn answers_of_the_app(world: &World, log: &mut Log, first: &Value) {
     let function = world.function_with(world.app.handoff_rule(), LIMITS);
     let tenant = json!({ "tenant.id": world.app.tenant_id() });
     let sent =
-        |answer: &str| json!({ "level": "INFO", "message": "REGISTER sent", "callback.answer": answer });
+        |answer: &str| json!({ "level": "INFO", "message": "REGISTER sent", "callback.response": answer });
     let request = || json_request(first);
 
     world.app.answer_next([Reply::Code(401, "UNAUTHORIZED")]);

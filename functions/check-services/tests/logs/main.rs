@@ -83,7 +83,7 @@ async fn answers_of_the_app(log: &mut Log) {
     let world = secret_world().await;
     let function = world.function();
     let checked = |answer: &str| {
-        json!({ "level": "INFO", "message": "tenant checked", "callback.answer": answer,
+        json!({ "level": "INFO", "message": "tenant checked", "callback.response": answer,
                 "tenant.id": world.app.tenant_id(), "services": 1 })
     };
     let done = json!({ "level": "INFO", "message": "tick done", "tenants": 1, "tenants.accepted": 1, "services": 1,
@@ -299,7 +299,7 @@ async fn a_key_that_follows(log: &mut Log) {
     world.app.ignore_endorsements();
     world.next_tick(&function).await;
     let both_tried =
-        json!({ "message": "tenant checked", "callback.answer": "ACCEPTED", "callback.attempts": 2 });
+        json!({ "message": "tenant checked", "callback.response": "ACCEPTED", "callback.attempts": 2 });
     let refused = about_next("ERROR", "the app refuses its next key; reports go on under the present one");
     log.expect("a next key that is refused", &[both_tried, refused]);
 
