@@ -16,6 +16,7 @@ HERE = ROOT / "infra" / "local"
 # What each command runs, and the environments it needs. SAM, ministack and checkov pin different botocore versions: kept
 # apart.
 COMMANDS = {
+    "aws": (["serve_aws.py"], ["local"]),
     "dev": (["dev.py"], ["local", "sam"]),
     "watch": (["watch.py"], ["local", "sam"]),
     "test": (["verify.py"], ["local", "sam", "lint"]),

@@ -39,7 +39,7 @@ impl LocalAws {
         let settings = aws::client::settings().await;
         assert!(
             settings.endpoint_url().is_some_and(|url| url.starts_with("http://127.0.0.1:")),
-            "AWS_ENDPOINT_URL names no local AWS; run `make test`, which starts one"
+            "AWS_ENDPOINT_URL names no local AWS; run `make aws` and load the file that it names, or `make test`"
         );
         let table = format!("test-{}", data_encoding::HEXLOWER.encode(&random_nonce()));
         create_table(&aws_sdk_dynamodb::Client::new(&settings), &table).await;
