@@ -126,8 +126,9 @@ const ATTEMPTS_AT_ONCE: usize = 128;
 const SLOW_AFTER: Duration = Duration::from_secs(2);
 
 /// Slow attempts at once, with those that are expected to be. One more is given up, and repeated later: triggers that hang
-/// leave places to those that answer.
-const SLOW_AT_ONCE: usize = 96;
+/// leave places to those that respond. With as many again that have not been slow for two seconds yet, half of fifty tenants a
+/// second may hang before all places are taken.
+const SLOW_AT_ONCE: usize = 64;
 
 /// How long a connection is kept for the next callback to the same host. Triggers may all be on one host or each on its
 /// own; at fifty tenants a second this keeps at most two hundred that nobody needs.

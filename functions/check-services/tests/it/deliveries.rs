@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use aws::store::{FailureStreak, Store};
-use callback::{Callback, Deliver as _, HttpCallbacks};
+use aws::system::SystemClock;
+use callback::{Callback, Deliver as _, HttpCallbacks, RetryPolicy, deliver};
 use check_services::InvocationError;
 use domain::response::CallbackResponse;
 use domain::service::Thresholds;
@@ -13,6 +14,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 use testing::aws_server::AwsServer;
 use testing::forge_app::{ACCEPTED, Reply};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::world::World;
 
@@ -284,6 +286,51 @@ async fn triggers_that_hang_delay_nobody_else_and_no_attempt_outlives_its_time()
             assert!(took < longest, "{took:?} behind attempts that hang");
         }
     }
+}
+
+/// Accepts connections, and responds to each request or to none.
+async fn trigger(responds: bool) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                while stream.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {
+                    if responds {
+                        let response = b"HTTP/1.1 202 X\r\ncontent-length: 19\r\n\r\n{\"code\":\"ACCEPTED\"}";
+                        let _ = stream.write_all(response).await;
+                    }
+                }
+            });
+        }
+    });
+    format!("http://{at}/x1/trigger")
+}
+
+/// As a tick delivers them: fifty a second, and nobody has hung before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apps_that_respond_wait_for_nobody_while_half_of_all_hang() {
+    let callbacks = HttpCallbacks::new(SystemClock).unwrap();
+    let rule = TriggerPolicy { hosts: vec![], allow_loopback: true };
+    let triggers = [trigger(false).await, trigger(true).await].map(|url| rule.parse(&url).unwrap());
+    let started = tokio::time::Instant::now();
+    let deliveries = (0..1_000_u32).map(|tenant| {
+        let responds = tenant % 2 == 1;
+        let (callbacks, trigger) = (callbacks.clone(), triggers[usize::from(responds)].clone());
+        tokio::spawn(async move {
+            tokio::time::sleep_until(started + tenant * Duration::from_millis(20)).await;
+            let callback = Callback { trigger: &trigger, token: "t", body: b"{}", is_expected: true };
+            let began = tokio::time::Instant::now();
+            let (response, _) = deliver(&callbacks, callback, RetryPolicy::UPDATE, tenant.into()).await;
+            responds.then(|| (response, began.elapsed()))
+        })
+    });
+    let delivered: Vec<_> = join_all(deliveries).await.into_iter().filter_map(Result::unwrap).collect();
+    assert!(delivered.iter().all(|(response, _)| response.is_acceptance()));
+    let mut waits: Vec<_> = delivered.into_iter().map(|(_, wait)| wait).collect();
+    waits.sort_unstable();
+    println!("p50 {:?}, p99 {:?}", waits[250], waits[495]);
+    assert!(waits[495] < Duration::from_secs(2), "{:?}", waits[495]);
 }
 
 #[tokio::test]
