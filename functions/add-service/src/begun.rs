@@ -35,8 +35,8 @@ impl Begun {
     /// Whether the tenant's key is still the one that REGISTER named, or the one that was to follow it: the app, which knows
     /// that one already, has then kept both.
     pub(crate) fn is_key_of(&self, tenant: &Tenant) -> bool {
-        let next = self.tenant.next_key.as_ref().map(|next| &next.key);
-        tenant.key == self.tenant.key || next == Some(&tenant.key)
+        let next = self.tenant.web_trigger().next_key.as_ref().map(|next| &next.key);
+        tenant.web_trigger().key == self.tenant.web_trigger().key || next == Some(&tenant.web_trigger().key)
     }
 
     /// Whether a service is still the one that REGISTER named, in whatever state.

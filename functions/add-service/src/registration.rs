@@ -20,7 +20,7 @@ use domain::key::{KeyError, TenantKey};
 use domain::report::{Register, RegisteredService, VERSION};
 use domain::service::{Lifecycle, Service};
 use domain::status::{self, Status};
-use domain::tenant::{Tenant, TenantStatus};
+use domain::tenant::{Delivery, Tenant, TenantStatus, WebTrigger};
 use domain::tick::Period;
 use jiff::Timestamp;
 use probe::{Attempt, HttpProbe, TenantQuota};
@@ -284,9 +284,10 @@ impl<K: Deliver> Registrar<'_, K> {
         );
         Ok(Tenant {
             cloud_id: handoff.cloud_id.clone(),
-            trigger_url: handoff.trigger_url.clone(),
-            key: TenantKey { public: public_key, wrapped: wrapped_key, made_at: now },
-            next_key: None,
+            delivery: Delivery::WebTrigger(WebTrigger::new(
+                handoff.trigger_url.clone(),
+                TenantKey { public: public_key, wrapped: wrapped_key, made_at: now },
+            )),
             status: TenantStatus::Pending,
             created_at: now,
             registered_at: None,
@@ -304,7 +305,7 @@ impl<K: Deliver> Registrar<'_, K> {
             tenant_id: &tenant_id,
             sent_at: now,
             period_s: self.period.duration().as_secs(),
-            jwk: tenant.key.public.jwk(),
+            jwk: tenant.web_trigger().key.public.jwk(),
             handoff: &handoff.token,
             service: RegisteredService {
                 id: &service.id,
@@ -323,7 +324,7 @@ impl<K: Deliver> Registrar<'_, K> {
         let claims = CallbackClaims::new(self.issuer, subject, jti, &body, now);
         let token = jws::sign("forge-callback+jwt", &claims, self.deployment_key).await?;
         let callback =
-            Callback { trigger: &tenant.trigger_url, token: &token, body: &body, is_expected: true };
+            Callback { trigger: &tenant.web_trigger().url, token: &token, body: &body, is_expected: true };
         let (answer, attempts) =
             deliver(self.callbacks, callback, RetryPolicy::REGISTER, tenant_id.seed()).await;
         tracing::info!(

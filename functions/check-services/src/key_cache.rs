@@ -47,7 +47,8 @@ impl KeyCache {
         let (id, kid) = (tenant.id(), wanted.public.kid());
         if let Some(warm) = self.lock().get_mut(&id) {
             let is_named = |kid: &Kid| {
-                *kid == tenant.kid() || tenant.next_key.iter().any(|next| next.key.public.kid() == *kid)
+                *kid == tenant.kid()
+                    || tenant.web_trigger().next_key.iter().any(|next| next.key.public.kid() == *kid)
             };
             warm.retain(|warm| now.duration_since(warm.since) < MAX_AGE && is_named(&warm.kid));
             if let Some(warm) = warm.iter().find(|warm| warm.kid == kid) {
@@ -82,7 +83,7 @@ mod tests {
     use data_encoding::BASE64;
     use domain::id::CloudId;
     use domain::key::WrappedKey;
-    use domain::tenant::{KeyEndorsement, NextKey, TenantStatus, TriggerPolicy};
+    use domain::tenant::{Delivery, KeyEndorsement, NextKey, TenantStatus, TriggerPolicy, WebTrigger};
     use serde_json::json;
     use testing::aws_server::AwsServer;
 
@@ -115,9 +116,10 @@ mod tests {
         let triggers = TriggerPolicy { hosts: vec!["t.example".into()], allow_loopback: false };
         Tenant {
             cloud_id: CloudId::parse("11111111-2222-4333-8444-555555555555").unwrap(),
-            trigger_url: triggers.parse("https://t.example/x1/a").unwrap(),
-            key: key(1),
-            next_key: None,
+            delivery: Delivery::WebTrigger(WebTrigger::new(
+                triggers.parse("https://t.example/x1/a").unwrap(),
+                key(1),
+            )),
             status: TenantStatus::Active,
             created_at: Timestamp::UNIX_EPOCH,
             registered_at: None,
@@ -150,14 +152,16 @@ mod tests {
             refused_at: None,
         };
         let kept = |cache: &KeyCache| cache.lock()[&tenant().id()].len();
-        let handing_over = Tenant { next_key: Some(next), ..tenant() };
+        let mut handing_over = tenant();
+        handing_over.web_trigger_mut().next_key = Some(next);
         for wanted in [1, 2, 1, 2] {
             cache.key(&handing_over, &key(wanted), at(0)).await.unwrap();
         }
         assert_eq!((kept(&cache), kms.requests().len()), (2, 2));
         let replaced = Arc::downgrade(&cache.lock()[&tenant().id()][0].key);
 
-        let handed_over = Tenant { key: key(2), ..tenant() };
+        let mut handed_over = tenant();
+        handed_over.web_trigger_mut().key = key(2);
         cache.key(&handed_over, &key(2), at(0)).await.unwrap();
         assert_eq!((kept(&cache), kms.requests().len()), (1, 2));
         assert!(replaced.upgrade().is_none());

@@ -91,7 +91,7 @@ impl<K: Deliver, P: Probe> CheckServices<K, P> {
     /// Sends the report of a committed tick, and stores what the response changes.
     async fn report(&self, snapshot: &TenantSnapshot, plan: &TickPlan<'_>, end: Instant) -> Done {
         let unsent = Done::unsent(plan);
-        if self.settings.triggers.parse(snapshot.tenant.trigger_url.as_str()).is_err() {
+        if self.settings.triggers.parse(snapshot.tenant.web_trigger().url.as_str()).is_err() {
             tracing::error!(
                 tenant.id = %plan.id(),
                 tick = %plan.tick(),
@@ -153,7 +153,7 @@ impl<K: Deliver, P: Probe> CheckServices<K, P> {
             let retry_policy =
                 RetryPolicy { total: RetryPolicy::UPDATE.total.min(left), ..RetryPolicy::UPDATE };
             let callback = Callback {
-                trigger: &tenant.trigger_url,
+                trigger: &tenant.web_trigger().url,
                 token: &token,
                 body: &body,
                 is_expected: snapshot.failures.failing_since.is_none(),
@@ -205,7 +205,7 @@ impl<K: Deliver, P: Probe> CheckServices<K, P> {
                 }
                 Ok(())
             }
-            Effect::RecordNextKeyResponse(next) => match &tenant.next_key {
+            Effect::RecordNextKeyResponse(next) => match &tenant.web_trigger().next_key {
                 Some(found) => self.store.record_next_key_response(id, found, &next).await,
                 None => Ok(()),
             },

@@ -189,7 +189,7 @@ impl RotateKeys {
     /// Has the tenant's next key endorsed, a new one if there is none, and stores it. False if the tenant has changed
     /// meanwhile: another delivery of the same event was faster, a registration began anew, or the key was handed over.
     async fn offer(&self, tenant: &Tenant, now: Timestamp) -> Result<bool, InvocationError> {
-        let (key, is_accepted) = if let Some(next) = &tenant.next_key {
+        let (key, is_accepted) = if let Some(next) = &tenant.web_trigger().next_key {
             (next.key.clone(), next.is_accepted)
         } else {
             let (public, wrapped) = self.tenant_keys.make_key(&tenant.key_context()).await?;
@@ -206,8 +206,8 @@ impl RotateKeys {
 }
 
 fn need(tenant: &Tenant, run: &Run) -> Need {
-    let is_due = tenant.key.made_at < run.made_before;
-    match &tenant.next_key {
+    let is_due = tenant.web_trigger().key.made_at < run.made_before;
+    match &tenant.web_trigger().next_key {
         None if is_due => Need::Successor,
         None => Need::Nothing,
         Some(next) => {

@@ -26,10 +26,10 @@ pub fn is_tried_first(next: &NextKey, tick: Tick, period: Period) -> bool {
 
 /// The tenant's keys in the order in which they sign.
 pub fn order(tenant: &Tenant, tick: Tick, period: Period) -> impl Iterator<Item = &TenantKey> {
-    let next = tenant.next_key.as_ref();
+    let next = tenant.web_trigger().next_key.as_ref();
     let (first, second) = match next {
-        Some(next) if is_tried_first(next, tick, period) => (&next.key, Some(&tenant.key)),
-        _ => (&tenant.key, next.map(|next| &next.key)),
+        Some(next) if is_tried_first(next, tick, period) => (&next.key, Some(&tenant.web_trigger().key)),
+        _ => (&tenant.web_trigger().key, next.map(|next| &next.key)),
     };
     std::iter::once(first).chain(second)
 }
@@ -73,7 +73,7 @@ pub fn verdict(
     answer: &CallbackResponse,
     tick: Tick,
 ) -> NextKeyVerdict {
-    let Some(next) = tenant.next_key.as_ref().filter(|_| answer.is_acceptance()) else {
+    let Some(next) = tenant.web_trigger().next_key.as_ref().filter(|_| answer.is_acceptance()) else {
         return NextKeyVerdict::Nothing;
     };
     let signed_by_next = *signer == next.key;

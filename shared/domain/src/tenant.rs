@@ -109,18 +109,37 @@ pub enum TenantStatus {
     Suspended,
 }
 
+/// How a tenant's app gets what this backend has to say. The tenant's id follows from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// Signed callbacks to the app's web trigger.
+    WebTrigger(WebTrigger),
+}
+
+/// A web trigger, and the keys that sign what is sent there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebTrigger {
+    pub url: TriggerUrl,
+    /// Signs UPDATE.
+    pub key: TenantKey,
+    /// The key that follows it, until the app has accepted it twice.
+    pub next_key: Option<NextKey>,
+}
+
+impl WebTrigger {
+    /// One whose key has no successor.
+    pub fn new(url: TriggerUrl, key: TenantKey) -> Self {
+        Self { url, key, next_key: None }
+    }
+}
+
 /// What is stored of one tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant {
     /// The Atlassian site.
     pub cloud_id: CloudId,
-    /// Where callbacks go.
-    pub trigger_url: TriggerUrl,
-    /// The key that signs UPDATE.
-    pub key: TenantKey,
-    /// The key that follows it, while it is being handed over.
-    pub next_key: Option<NextKey>,
-    /// See [`TenantStatus`].
+    /// How its app gets reports.
+    pub delivery: Delivery,
     pub status: TenantStatus,
     /// When the tenant was first seen.
     pub created_at: Timestamp,
@@ -174,7 +193,7 @@ impl Tenant {
     /// Derived, never stored as the truth: a record that was moved to another key does not match.
     #[must_use]
     pub fn id(&self) -> TenantId {
-        TenantId::derive(&self.cloud_id, self.trigger_url.as_str())
+        TenantId::derive(&self.cloud_id, self.web_trigger().url.as_str())
     }
 
     /// Whether Forge has accepted a registration that the report of `tick` may not know of.
@@ -186,7 +205,17 @@ impl Tenant {
     /// Names the tenant's key in its callbacks.
     #[must_use]
     pub fn kid(&self) -> Kid {
-        self.key.public.kid()
+        self.web_trigger().key.public.kid()
+    }
+
+    pub fn web_trigger(&self) -> &WebTrigger {
+        let Delivery::WebTrigger(web_trigger) = &self.delivery;
+        web_trigger
+    }
+
+    pub fn web_trigger_mut(&mut self) -> &mut WebTrigger {
+        let Delivery::WebTrigger(web_trigger) = &mut self.delivery;
+        web_trigger
     }
 
     /// What KMS binds the wrapped key to.

@@ -176,7 +176,7 @@ impl<'a> TickPlan<'a> {
             services: self.snapshot.services.iter().map(|service| self.reported(service)).collect(),
             transitions: &self.state.transitions,
             transitions_dropped: self.state.transitions_dropped,
-            key_endorsement: tenant.next_key.as_ref().map(|next| next.endorsement.as_str()),
+            key_endorsement: tenant.web_trigger().next_key.as_ref().map(|next| next.endorsement.as_str()),
         }
     }
 
@@ -252,7 +252,7 @@ impl<'a> TickPlan<'a> {
             NextKeyVerdict::Accepted(next) => vec![Effect::RecordNextKeyResponse(next.clone())],
             NextKeyVerdict::Settled(next) => vec![Effect::PromoteNextKey(next.clone())],
             NextKeyVerdict::Refused(next) | NextKeyVerdict::Unusable(next) => {
-                let is_new = self.snapshot.tenant.next_key.as_ref() != Some(next);
+                let is_new = self.snapshot.tenant.web_trigger().next_key.as_ref() != Some(next);
                 is_new.then(|| Effect::RecordNextKeyResponse(next.clone())).into_iter().collect()
             }
         }

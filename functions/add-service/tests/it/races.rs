@@ -369,5 +369,5 @@ async fn a_registration_under_a_key_that_is_replaced_meanwhile_is_accepted_once(
             .await;
     assert_eq!(response.status(), 201, "{}", text(&response));
     assert_eq!(world.app.received("REGISTER").len(), registers + 1);
-    assert_eq!(found(&world).await.tenant.key, next.key);
+    assert_eq!(found(&world).await.tenant.web_trigger().key, next.key);
 }

@@ -49,7 +49,7 @@ async fn a_service_is_checked_stored_introduced_and_active() {
     let stored = stored(&world).await.unwrap();
     assert_eq!(stored.tenant.status, TenantStatus::Active);
     assert_eq!(stored.services[0].lifecycle, Lifecycle::Active);
-    assert_eq!(register.body["jwk"]["x"], stored.tenant.key.public.jwk().x.as_str());
+    assert_eq!(register.body["jwk"]["x"], stored.tenant.web_trigger().key.public.jwk().x.as_str());
 }
 
 #[tokio::test]
@@ -464,10 +464,13 @@ async fn a_registration_while_a_key_is_handed_over_names_the_present_key_and_lea
     assert_eq!(world.aws.store().store_next_key(&tenant, &next).await.unwrap(), WriteOutcome::Applied);
 
     assert_eq!(send(&function, &world.wish("b").await).await.status(), 201);
-    let present = tenant.key.public.jwk().x;
+    let present = tenant.web_trigger().key.public.jwk().x;
     assert_eq!(world.app.received("REGISTER")[1].body["jwk"]["x"], present.as_str());
     let after = stored(&world).await.unwrap();
-    assert_eq!((after.tenant.key, after.tenant.next_key), (tenant.key, Some(next)));
+    assert_eq!(
+        (after.tenant.web_trigger().key.clone(), after.tenant.web_trigger().next_key.clone()),
+        (tenant.web_trigger().key.clone(), Some(next))
+    );
 }
 
 #[tokio::test]

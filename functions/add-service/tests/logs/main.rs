@@ -63,7 +63,7 @@ async fn every_path_is_logged_and_no_secret_is() {
     Box::pin(failures_of_ours(&world, &mut log)).await;
 
     let stored = world.aws.store().find(&world.app.tenant_id(), world.clock.now()).await.unwrap().unwrap();
-    let wrapped = BASE64URL_NOPAD.encode(stored.tenant.key.wrapped.as_bytes());
+    let wrapped = BASE64URL_NOPAD.encode(stored.tenant.web_trigger().key.wrapped.as_bytes());
     let trigger_id = world.app.trigger_url.rsplit('/').next().unwrap();
     log.assert_without(&[
         &world.app.trigger_url,

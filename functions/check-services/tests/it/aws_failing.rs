@@ -25,8 +25,8 @@ async fn left_behind(world: &World) -> Left {
     let statuses = watched.state.services.values().map(|since| since.status).collect();
     let (tenant, applied) = (watched.tenant, applied(&world.app));
     // Never an app that trusts a key that the backend has not, or the reverse.
-    assert_eq!(world.app.trusted_keys(world.clock.now())[0], tenant.key.public);
-    let (told, is_handing_over) = (watched.state.transitions.len(), tenant.next_key.is_some());
+    assert_eq!(world.app.trusted_keys(world.clock.now())[0], tenant.web_trigger().key.public);
+    let (told, is_handing_over) = (watched.state.transitions.len(), tenant.web_trigger().next_key.is_some());
     (statuses, told, tenant.status, watched.failures, applied, is_handing_over)
 }
 
@@ -90,7 +90,8 @@ async fn walk_all(prepare: impl AsyncFn() -> World, expected_calls: &[&str]) -> 
         for fault in Fault::ALL {
             let what = format!("{fault:?} at operation {index}, {name}");
             let world = prepare().await;
-            let has_two_keys = world.watched(&world.app).await.unwrap().tenant.next_key.is_some();
+            let has_two_keys =
+                world.watched(&world.app).await.unwrap().tenant.web_trigger().next_key.is_some();
             let function = world.function_with_faults(&Faults::at(index, fault));
             let ended = function.handle(world.scheduled(), world.deadline()).await;
             assert!(is_clear(index, name, &ended, has_two_keys), "{what}: {ended:?}");

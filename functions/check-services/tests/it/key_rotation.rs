@@ -32,7 +32,7 @@ fn signed_by(world: &World) -> Vec<(String, bool)> {
 async fn offered() -> (World, PublicKey, NextKey) {
     let world = World::with_one_service().await;
     world.tick(&world.function()).await;
-    let present = tenant(&world).await.key.public;
+    let present = tenant(&world).await.web_trigger().key.public.clone();
     let next = world.offer_next_key(&world.app).await;
     (world, present, next)
 }
@@ -44,11 +44,17 @@ async fn a_next_key_signs_at_once_and_is_the_tenants_key_when_the_app_has_accept
     assert_eq!(world.next_tick(&function).await.accepted, 1);
     assert_eq!(trusted(&world), [next.key.public.clone(), present.clone()]);
     let noted = tenant(&world).await;
-    assert_eq!((&noted.key.public, noted.next_key.map(|next| next.is_accepted)), (&present, Some(true)));
+    assert_eq!(
+        (&noted.web_trigger().key.public, noted.web_trigger().next_key.clone().map(|next| next.is_accepted)),
+        (&present, Some(true))
+    );
 
     assert_eq!(world.next_tick(&function).await.accepted, 1);
     let replaced = tenant(&world).await;
-    assert_eq!((replaced.key, replaced.next_key), (next.key.clone(), None));
+    assert_eq!(
+        (replaced.web_trigger().key.clone(), replaced.web_trigger().next_key.clone()),
+        (next.key.clone(), None)
+    );
 
     assert_eq!(world.next_tick(&function).await.accepted, 1);
     let (old, new) = (present.kid().to_string(), next.key.public.kid().to_string());
@@ -124,7 +130,10 @@ async fn an_app_that_pins_another_deployment_key_takes_the_next_one_once_it_pins
     for _ in 0..2 {
         assert_eq!(world.next_tick(&function).await.accepted, 1);
     }
-    assert_eq!((tenant(&world).await.key, trusted(&world)[0].clone()), (next.key.clone(), next.key.public));
+    assert_eq!(
+        (tenant(&world).await.web_trigger().key.clone(), trusted(&world)[0].clone()),
+        (next.key.clone(), next.key.public)
+    );
 }
 
 #[tokio::test]
@@ -170,7 +179,11 @@ async fn a_kill_between_commit_and_send_or_after_the_apps_answer_changes_nothing
             assert_eq!(world.next_tick(&world.function()).await.accepted, 1, "{kills} kills at call {call}");
         }
         let settled = tenant(&world).await;
-        assert_eq!((settled.key, settled.next_key), (next.key.clone(), None), "{kills} kills at call {call}");
+        assert_eq!(
+            (settled.web_trigger().key.clone(), settled.web_trigger().next_key.clone()),
+            (next.key.clone(), None),
+            "{kills} kills at call {call}"
+        );
         assert_eq!(trusted(&world)[0], next.key.public, "{kills} kills at call {call}");
         assert_eq!(world.app.not_trusted(), 0, "{kills} kills at call {call}");
     }
@@ -184,7 +197,7 @@ async fn a_kill_before_the_key_is_replaced_changes_nothing() {
         kill_at(&world, RESPONSE).await;
     }
     assert_eq!(world.next_tick(&world.function()).await.accepted, 1);
-    assert_eq!(tenant(&world).await.key, next.key);
+    assert_eq!(tenant(&world).await.web_trigger().key, next.key);
 }
 
 #[tokio::test]
@@ -192,7 +205,10 @@ async fn an_answer_that_is_lost_is_repeated_under_the_same_key() {
     let (world, _, next) = offered().await;
     world.app.answer_next([Reply::LoseAnswer, Reply::Code(200, "DUPLICATE")]);
     assert_eq!(world.next_tick(&world.function()).await.accepted, 1);
-    assert_eq!((tenant(&world).await.next_key.unwrap().is_accepted, world.app.not_trusted()), (true, 0));
+    assert_eq!(
+        (tenant(&world).await.web_trigger().next_key.clone().unwrap().is_accepted, world.app.not_trusted()),
+        (true, 0)
+    );
     assert_eq!(trusted(&world)[0], next.key.public);
 }
 
@@ -215,7 +231,10 @@ async fn a_registration_that_writes_over_what_the_app_has_just_noted_is_made_goo
     for _ in 0..2 {
         assert_eq!(world.next_tick(&function).await.accepted, 1);
     }
-    assert_eq!((tenant(&world).await.key, trusted(&world)[0].clone()), (next.key.clone(), next.key.public));
+    assert_eq!(
+        (tenant(&world).await.web_trigger().key.clone(), trusted(&world)[0].clone()),
+        (next.key.clone(), next.key.public)
+    );
 }
 
 #[tokio::test]
@@ -232,7 +251,10 @@ async fn a_registration_with_the_present_key_during_a_rotation_is_followed_by_th
     for _ in 0..2 {
         assert_eq!(world.next_tick(&world.function()).await.accepted, 1);
     }
-    assert_eq!((tenant(&world).await.key, trusted(&world)[0].clone()), (next.key.clone(), next.key.public));
+    assert_eq!(
+        (tenant(&world).await.web_trigger().key.clone(), trusted(&world)[0].clone()),
+        (next.key.clone(), next.key.public)
+    );
 }
 
 #[tokio::test]
@@ -250,7 +272,7 @@ async fn a_next_key_that_cannot_be_unwrapped_leaves_the_present_one_in_use_and_i
     assert_eq!(tried_at, [1, 2, 3]);
     assert_eq!(signed_by(&world).pop().unwrap(), (present.kid().to_string(), true));
     assert_eq!(world.app.not_trusted(), 0);
-    let noted = tenant(&world).await.next_key.unwrap();
+    let noted = tenant(&world).await.web_trigger().next_key.clone().unwrap();
     assert!(!noted.is_accepted && noted.refused_at.is_some(), "{:?}", noted.refused_at);
 }
 
@@ -261,7 +283,7 @@ async fn a_next_key_is_stored_only_beside_the_key_that_was_read_and_never_replac
     let read = tenant(&world).await;
     let renewed = NextKey { refused_at: None, ..next.clone() };
     assert_eq!(store.store_next_key(&read, &renewed).await.unwrap(), WriteOutcome::Applied);
-    let another = NextKey { key: read.key.clone(), ..next.clone() };
+    let another = NextKey { key: read.web_trigger().key.clone(), ..next.clone() };
     assert_eq!(store.store_next_key(&read, &another).await.unwrap(), WriteOutcome::Conflict);
     // Accepted since it was read.
     let accepted = NextKey { is_accepted: true, ..next.clone() };
@@ -272,5 +294,5 @@ async fn a_next_key_is_stored_only_beside_the_key_that_was_read_and_never_replac
         world.next_tick(&world.function()).await;
     }
     assert_eq!(store.store_next_key(&read, &renewed).await.unwrap(), WriteOutcome::Conflict);
-    assert_eq!(tenant(&world).await.next_key, None);
+    assert_eq!(tenant(&world).await.web_trigger().next_key, None);
 }

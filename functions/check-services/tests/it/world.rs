@@ -19,7 +19,7 @@ use domain::key::{KeyContext, PublicKey, Sign as _, TenantKey};
 use domain::key_endorsement::endorse_key;
 use domain::service::{Service, ServiceName, Thresholds};
 use domain::target_url::TargetPolicy;
-use domain::tenant::{NextKey, Tenant, TenantStatus, TriggerPolicy};
+use domain::tenant::{Delivery, NextKey, Tenant, TenantStatus, TriggerPolicy, WebTrigger};
 use domain::tick::Period;
 use jiff::Timestamp;
 use probe::{HttpProbe, Limits};
@@ -161,14 +161,14 @@ impl World {
         let owner = Owner::parse("owner-1").unwrap();
         let service = Service { thresholds, ..Service::pending(&tenant_id, name, check, owner, now) };
         stored::register(&store, &tenant, &service, now).await;
-        app.trust(&tenant.key.public);
+        app.trust(&tenant.web_trigger().key.public);
         service.id
     }
 
     /// Gives the app's tenant a next key as rotate-keys would, or endorses the one that it has anew.
     pub(crate) async fn offer_next_key(&self, app: &ForgeApp) -> NextKey {
         let tenant = self.aws.store().tenant(&app.tenant_id(), self.clock.now()).await.unwrap().unwrap();
-        let key = match &tenant.next_key {
+        let key = match &tenant.web_trigger().next_key {
             Some(next) => next.key.clone(),
             None => self.new_key(app).await,
         };
@@ -195,9 +195,10 @@ impl World {
         let triggers = TriggerPolicy { hosts: vec![], allow_loopback: true };
         Tenant {
             cloud_id: app.cloud_id.clone(),
-            trigger_url: triggers.parse(&app.trigger_url).unwrap(),
-            key: self.new_key(app).await,
-            next_key: None,
+            delivery: Delivery::WebTrigger(WebTrigger::new(
+                triggers.parse(&app.trigger_url).unwrap(),
+                self.new_key(app).await,
+            )),
             status: TenantStatus::Pending,
             created_at: self.clock.now(),
             registered_at: None,

@@ -52,7 +52,7 @@ async fn secret_world() -> World {
 
 /// Nothing so far holds what this world keeps to itself.
 async fn assert_discreet(log: &Log, world: &World) {
-    let wrapped = world.watched(&world.app).await.unwrap().tenant.key.wrapped;
+    let wrapped = world.watched(&world.app).await.unwrap().tenant.web_trigger().key.wrapped.clone();
     log.assert_without(&[
         &world.app.trigger_url,
         world.app.trigger_url.rsplit('/').next().unwrap(),

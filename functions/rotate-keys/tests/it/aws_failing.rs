@@ -52,12 +52,12 @@ async fn walk(prepare: impl AsyncFn() -> (World, Vec<domain::id::TenantId>), exp
             let done = (again.started + again.renewed, again.under_way);
             assert_eq!(done, if is_stored { (0, 1) } else { (1, 0) }, "{what}: {again:?}");
             let tenant = world.tenant(&ids[0]).await;
-            let next = tenant.next_key.clone().unwrap();
+            let next = tenant.web_trigger().next_key.clone().unwrap();
             // Whatever came first: the key beside the endorsement is the one that it names.
             let wrapping_key = world.aws.wrapping_key();
             let private = wrapping_key.unwrap_key(&next.key.wrapped, &tenant.key_context()).await.unwrap();
             assert_eq!(private.public_key().unwrap(), next.key.public, "{what}");
-            assert_eq!(tenant.key, before.key, "{what}");
+            assert_eq!(tenant.web_trigger().key, before.web_trigger().key, "{what}");
             let settled = run(&world, &Faults::none()).await.unwrap();
             assert_eq!(settled, Summary { tenants: 1, under_way: 1, ..Summary::default() }, "{what}");
         }

@@ -25,7 +25,7 @@ async fn a_key_that_is_too_old_gets_a_successor_that_the_deployment_key_introduc
     assert_eq!(summary, Summary { tenants: 2, started: 1, ..Summary::default() });
 
     let tenant = world.tenant(&ids[0]).await;
-    let next = tenant.next_key.clone().unwrap();
+    let next = tenant.web_trigger().next_key.clone().unwrap();
     let signer = world.aws.deployment_key().public_key().await.unwrap();
     let claims: Value =
         jws::verify(next.endorsement.as_str(), ENDORSEMENT_TYPE, &[(signer.kid(), signer)]).unwrap();
@@ -85,7 +85,7 @@ async fn without_a_lifetime_the_schedule_begins_nothing_and_finishes_what_is_und
     assert_eq!(function.handle(asked(), world.deadline()).await.unwrap().started, 2);
     world.clock.advance(7 * 86_400 + 1);
     assert_eq!(world.run(&function).await, Summary { tenants: 2, renewed: 2, ..Summary::default() });
-    assert!(world.tenant(&ids[0]).await.next_key.is_some());
+    assert!(world.tenant(&ids[0]).await.web_trigger().next_key.is_some());
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn an_introduction_with_a_week_left_is_made_anew_for_the_same_key() {
     let function = world.function();
     world.run(&function).await;
     let tenant = world.tenant(&ids[0]).await;
-    let first = tenant.next_key.unwrap();
+    let first = tenant.web_trigger().next_key.clone().unwrap();
     let refused = NextKey { refused_at: Some(world.clock.now()), ..first.clone() };
     world.aws.store().record_next_key_response(&ids[0], &first, &refused).await.unwrap();
 
@@ -102,7 +102,7 @@ async fn an_introduction_with_a_week_left_is_made_anew_for_the_same_key() {
     assert_eq!(world.run(&function).await.under_way, 1);
     world.clock.advance(1);
     assert_eq!(world.run(&function).await.renewed, 1);
-    let second = world.tenant(&ids[0]).await.next_key.unwrap();
+    let second = world.tenant(&ids[0]).await.web_trigger().next_key.clone().unwrap();
     assert_eq!((&second.key, second.refused_at), (&first.key, None));
     assert_eq!(second.endorsed_until.as_second(), world.clock.now().as_second() + 14 * 86_400);
     assert_ne!(second.endorsement, first.endorsement);
@@ -128,12 +128,12 @@ async fn an_operator_replaces_every_key_made_before_a_time_and_may_ask_again() {
     let since = world.clock.now().to_string();
     let only_one = ask(asked(&since, Some(one.as_str()))).await;
     assert_eq!(only_one, Summary { tenants: 1, started: 1, ..Summary::default() });
-    assert_eq!(world.tenant(&two).await.next_key, None);
+    assert_eq!(world.tenant(&two).await.web_trigger().next_key, None);
     let both = ask(asked(&since, None)).await;
     assert_eq!(both, Summary { tenants: 2, started: 1, under_way: 1, ..Summary::default() });
 
     // What an app has refused is offered again because an operator asks; nothing else is touched.
-    let next = world.tenant(&one).await.next_key.unwrap();
+    let next = world.tenant(&one).await.web_trigger().next_key.clone().unwrap();
     let refused = NextKey { refused_at: Some(world.clock.now()), ..next.clone() };
     world.aws.store().record_next_key_response(&one, &next, &refused).await.unwrap();
     let again = ask(asked(&since, None)).await;
@@ -141,7 +141,7 @@ async fn an_operator_replaces_every_key_made_before_a_time_and_may_ask_again() {
 
     for id in [&one, &two] {
         let tenant = world.tenant(id).await;
-        let next = tenant.next_key.clone().unwrap();
+        let next = tenant.web_trigger().next_key.clone().unwrap();
         assert_eq!(world.aws.store().promote_next_key(&tenant, &next).await.unwrap(), WriteOutcome::Applied);
     }
     assert_eq!(ask(asked(&since, None)).await, Summary { tenants: 2, ..Summary::default() });
@@ -170,7 +170,7 @@ async fn a_registration_that_begins_the_tenant_anew_wins() {
     let (world, ids) = World::with_old_keys(1).await;
     let read = world.tenant(&ids[0]).await;
     world.run(&world.function()).await;
-    let offered = world.tenant(&ids[0]).await.next_key.unwrap();
+    let offered = world.tenant(&ids[0]).await.web_trigger().next_key.clone().unwrap();
 
     // The operator deletes the record; a person adds the service again.
     let items = world.aws.dynamo().scan().table_name(&world.aws.table).send().await.unwrap().items.unwrap();
@@ -184,7 +184,7 @@ async fn a_registration_that_begins_the_tenant_anew_wins() {
     assert_eq!(store.tenant(&ids[0], world.clock.now()).await.unwrap(), None);
     assert_eq!(world.register(&read.cloud_id).await, ids[0]);
     let anew = world.tenant(&ids[0]).await;
-    assert_eq!(anew.next_key, None);
+    assert_eq!(anew.web_trigger().next_key, None);
 
     assert_eq!(store.store_next_key(&read, &offered).await.unwrap(), WriteOutcome::Conflict);
     store.record_next_key_response(&ids[0], &offered, &offered).await.unwrap();
@@ -197,7 +197,7 @@ async fn of_a_registration_and_a_promotion_at_once_one_gives_way() {
     let (world, ids) = World::with_old_keys(1).await;
     world.run(&world.function()).await;
     let (store, read) = (world.aws.store(), world.tenant(&ids[0]).await);
-    let next = read.next_key.clone().unwrap();
+    let next = read.web_trigger().next_key.clone().unwrap();
     let found = store.find(&ids[0], world.clock.now()).await.unwrap().unwrap();
 
     // The app has just been told the present key again, so it may have dropped the next one.
@@ -212,7 +212,7 @@ async fn of_a_registration_and_a_promotion_at_once_one_gives_way() {
     let outcome = store.activate(&read, &found.services[0], &[], world.clock.now()).await;
     assert_eq!(outcome.unwrap(), WriteOutcome::Conflict);
     let promoted = world.tenant(&ids[0]).await;
-    assert_eq!((promoted.key, promoted.registered_at), (next.key, read.registered_at));
+    assert_eq!((promoted.web_trigger().key.clone(), promoted.registered_at), (next.key, read.registered_at));
 }
 
 #[tokio::test]

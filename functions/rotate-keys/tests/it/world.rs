@@ -9,7 +9,7 @@ use domain::id::{CloudId, Owner, TenantId};
 use domain::key::{KeyContext, TenantKey};
 use domain::service::{Service, ServiceName};
 use domain::target_url::TargetPolicy;
-use domain::tenant::{Tenant, TenantStatus, TriggerPolicy};
+use domain::tenant::{Delivery, Tenant, TenantStatus, TriggerPolicy, WebTrigger};
 use jiff::{SignedDuration, Timestamp};
 use rotate_keys::event::Event;
 use rotate_keys::{RotateKeys, Summary};
@@ -66,9 +66,10 @@ impl World {
         let (public, wrapped) = self.aws.wrapping_key().make_key(&context).await.unwrap();
         let tenant = Tenant {
             cloud_id: cloud_id.clone(),
-            trigger_url,
-            key: TenantKey { public, wrapped, made_at: now },
-            next_key: None,
+            delivery: Delivery::WebTrigger(WebTrigger::new(
+                trigger_url,
+                TenantKey { public, wrapped, made_at: now },
+            )),
             status: TenantStatus::Pending,
             created_at: now,
             registered_at: None,

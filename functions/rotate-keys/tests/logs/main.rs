@@ -18,7 +18,7 @@ async fn every_path_is_logged_and_no_secret_is() {
     let (world, ids) = World::with_old_keys(1).await;
     let function = world.function();
     world.run(&function).await;
-    let next = world.tenant(&ids[0]).await.next_key.unwrap();
+    let next = world.tenant(&ids[0]).await.web_trigger().next_key.clone().unwrap();
     log.expect(
         "a run",
         &[

@@ -47,7 +47,7 @@ impl UpdateExpr {
     /// If the tenant has the key, the status and the last registration that were read.
     pub(super) fn if_tenant_as_read(tenant: &Tenant) -> Result<Self, StoreError> {
         let expr = Self::default()
-            .and_is("publicKey", text(encode(tenant.key.public.as_bytes())))
+            .and_is("publicKey", text(encode(tenant.web_trigger().key.public.as_bytes())))
             .and_is("status", value(&tenant.status)?)
             .and_as_read("registeredAt", value(&tenant.registered_at)?);
         Ok(expr)

@@ -18,7 +18,7 @@ use domain::id::{CloudId, HandoffId, Owner, ServiceId, TenantId};
 use domain::key::{PublicKey, TenantKey, WrappedKey};
 use domain::service::{Change, Lifecycle, Service, ServiceName, Thresholds};
 use domain::status::{History, ServiceStatus, State, Status, Transition};
-use domain::tenant::{KeyEndorsement, NextKey, Tenant, TenantStatus, TriggerUrl};
+use domain::tenant::{Delivery, KeyEndorsement, NextKey, Tenant, TenantStatus, TriggerUrl, WebTrigger};
 use domain::tick::Tick;
 
 #[derive(Serialize, Deserialize)]
@@ -150,9 +150,9 @@ impl TenantRecord {
     pub(super) fn pending(tenant: &Tenant) -> Self {
         Self {
             cloud_id: tenant.cloud_id.clone(),
-            trigger_url: tenant.trigger_url.clone(),
-            public_key: encode(tenant.key.public.as_bytes()),
-            wrapped_key: encode(tenant.key.wrapped.as_bytes()),
+            trigger_url: tenant.web_trigger().url.clone(),
+            public_key: encode(tenant.web_trigger().key.public.as_bytes()),
+            wrapped_key: encode(tenant.web_trigger().key.wrapped.as_bytes()),
             status: TenantStatus::Pending,
             revision: 1,
             created_at: tenant.created_at,
@@ -192,9 +192,11 @@ impl Partition {
         let key_made_at = record.key_made_at.unwrap_or(record.created_at);
         let tenant = Tenant {
             cloud_id: record.cloud_id,
-            trigger_url: record.trigger_url,
-            key: read_key(&record.public_key, &record.wrapped_key, key_made_at)?,
-            next_key: record.next_key.map(NextKey::try_from).transpose()?,
+            delivery: Delivery::WebTrigger(WebTrigger {
+                url: record.trigger_url,
+                key: read_key(&record.public_key, &record.wrapped_key, key_made_at)?,
+                next_key: record.next_key.map(NextKey::try_from).transpose()?,
+            }),
             status: record.status,
             created_at: record.created_at,
             registered_at: record.registered_at,

@@ -93,7 +93,7 @@ impl Store {
         // status: what is accepted or suspended meanwhile must neither get nor lose an end here.
         let as_read = UpdateExpr::default()
             .and_is("revision", number(found_revision.into()))
-            .and_is("publicKey", text(encode(tenant.key.public.as_bytes())))
+            .and_is("publicKey", text(encode(tenant.web_trigger().key.public.as_bytes())))
             .and_is("status", value(&tenant.status)?);
         if registration.service.lifecycle != Lifecycle::Pending {
             return as_read.check_in(&self.table, key);

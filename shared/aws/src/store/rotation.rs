@@ -26,8 +26,9 @@ impl Store {
 
     /// Stores the tenant's next key, if its present key is still the one that was read, and no other key follows it.
     pub async fn store_next_key(&self, tenant: &Tenant, next: &NextKey) -> Result<WriteOutcome, StoreError> {
-        let expr = UpdateExpr::default().and_is("publicKey", text(encode(tenant.key.public.as_bytes())));
-        let expr = match &tenant.next_key {
+        let expr = UpdateExpr::default()
+            .and_is("publicKey", text(encode(tenant.web_trigger().key.public.as_bytes())));
+        let expr = match &tenant.web_trigger().next_key {
             None => expr.and("attribute_not_exists(nextKey)"),
             // It is endorsed anew; another one never takes its place.
             Some(found) => expr

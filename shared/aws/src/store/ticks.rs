@@ -62,7 +62,7 @@ impl Store {
         let acknowledged = state.last_tick.filter(|last| state.acked_tick == Some(*last));
         let knows = acknowledged.is_some_and(|tick| !tenant.is_registered_since(tick));
         // A next key is offered nevertheless, or a leaked key would be trusted for ever.
-        let offers_key = tenant.next_key.as_ref().is_some_and(|next| next.refused_at.is_none());
+        let offers_key = tenant.web_trigger().next_key.as_ref().is_some_and(|next| next.refused_at.is_none());
         let is_empty = services.is_empty() && unreadable.is_empty() && state.services.is_empty();
         if is_empty && knows && !offers_key {
             return Ok(None);
@@ -194,7 +194,7 @@ impl Store {
         let next_public = text(encode(next.key.public.as_bytes()));
         // A registration since then may have given the app the present key again: the next tick sees which one it trusts.
         let expr = UpdateExpr::default()
-            .and_is("publicKey", text(encode(tenant.key.public.as_bytes())))
+            .and_is("publicKey", text(encode(tenant.web_trigger().key.public.as_bytes())))
             .and_is("nextKey.publicKey", next_public.clone())
             .and_is("nextKey.accepted", value(&next.is_accepted)?)
             .and_as_read("registeredAt", value(&tenant.registered_at)?)

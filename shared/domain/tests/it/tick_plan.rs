@@ -7,7 +7,7 @@ use domain::response::{CallbackResponse, ResponseCode};
 use domain::service::Service;
 use domain::snapshot::{FailureStreak, TenantSnapshot};
 use domain::status::State;
-use domain::tenant::{KeyEndorsement, NextKey, Tenant, TenantStatus, TriggerPolicy};
+use domain::tenant::{Delivery, KeyEndorsement, NextKey, Tenant, TenantStatus, TriggerPolicy, WebTrigger};
 use domain::tick::{Period, Tick};
 use domain::tick_plan::{Delivered, Effect, Findings, TickContext, Turn};
 use jiff::{SignedDuration, Timestamp};
@@ -40,9 +40,10 @@ fn snapshot(status: TenantStatus) -> TenantSnapshot {
     let triggers = TriggerPolicy { hosts: vec!["t.example".to_owned()], allow_loopback: false };
     let tenant = Tenant {
         cloud_id: CloudId::parse("11111111-2222-4333-8444-555555555555").unwrap(),
-        trigger_url: triggers.parse("https://t.example/x1/a").unwrap(),
-        key: key(1),
-        next_key: None,
+        delivery: Delivery::WebTrigger(WebTrigger::new(
+            triggers.parse("https://t.example/x1/a").unwrap(),
+            key(1),
+        )),
         status,
         created_at: now(),
         registered_at: Some(now()),
@@ -156,9 +157,9 @@ fn a_next_key_is_promoted_when_the_app_has_accepted_it_twice() {
         let plan = context().plan(snapshot, &findings);
         plan.after(&Delivered { response, signer: &signer, failed: None, now: now() }).effects
     };
-    snapshot.tenant.next_key = Some(next_key());
+    snapshot.tenant.web_trigger_mut().next_key = Some(next_key());
     let accepted = NextKey { is_accepted: true, ..next_key() };
     assert_eq!(after(&snapshot), [Effect::RecordNextKeyResponse(accepted.clone())]);
-    snapshot.tenant.next_key = Some(accepted.clone());
+    snapshot.tenant.web_trigger_mut().next_key = Some(accepted.clone());
     assert_eq!(after(&snapshot), [Effect::PromoteNextKey(accepted)]);
 }
