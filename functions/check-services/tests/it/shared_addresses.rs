@@ -192,7 +192,9 @@ async fn assert_undelayed(function: &Function, before: &[(&'static str, Duration
     for (prefix, before) in before {
         let wait = function.probe.p99(prefix).await;
         println!("{prefix}: {wait:?}, before the outage {before:?}");
-        assert!(wait <= LONGEST_WAIT + *before, "{prefix} waited {wait:?}, before the outage {before:?}");
+        // While others hang a tenant holds a third as many connections at once: what a busy machine needs for each counts
+        // three times.
+        assert!(wait <= LONGEST_WAIT + *before * 3, "{prefix} waited {wait:?}, before the outage {before:?}");
     }
 }
 
