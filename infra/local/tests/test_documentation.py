@@ -80,7 +80,7 @@ def arguments(text: str) -> list[str]:
 
 def test_every_parameter_has_its_row_in_both_tables():
     parameters = sorted(TEMPLATE["Parameters"])
-    assert sorted(table(README, "parameter")) == parameters
+    assert sorted(table(OPERATIONS, "parameter")) == parameters
     assert sorted(table(OPERATIONS, "changed parameter")) == parameters
 
 
