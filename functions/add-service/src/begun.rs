@@ -1,8 +1,8 @@
 //! A registration between its two writes: stored as pending, and not yet accepted by Forge.
 
-use aws::store::RegisteredTenant;
 use domain::id::ServiceId;
 use domain::service::{Lifecycle, Service};
+use domain::snapshot::TenantSnapshot;
 use domain::status::{self, Status};
 use domain::tenant::Tenant;
 
@@ -20,7 +20,7 @@ pub(crate) enum Activation {
     /// It is checked from now on.
     Done(Box<Begun>),
     /// It is not there any more, or another one is in its place, or the tenant has another key. With the tenant as it is now.
-    Lost(Option<Box<RegisteredTenant>>),
+    Lost(Option<Box<TenantSnapshot>>),
 }
 
 impl Begun {
@@ -45,7 +45,7 @@ impl Begun {
     }
 }
 
-pub(crate) fn service_of<'a>(found: &'a RegisteredTenant, id: &ServiceId) -> Option<&'a Service> {
+pub(crate) fn service_of<'a>(found: &'a TenantSnapshot, id: &ServiceId) -> Option<&'a Service> {
     found.services.iter().find(|service| service.id == *id)
 }
 

@@ -8,7 +8,7 @@ use crate::config::ServiceLimits;
 use crate::registration_error::RegistrationError;
 use aws::kms::{DeploymentKey, WrappingKey};
 use aws::metrics::{CallbackResult, Metric, Metrics};
-use aws::store::{HandoffUse, PendingRegistration, RegisteredTenant, Store, StoreError, WriteOutcome};
+use aws::store::{HandoffUse, PendingRegistration, Store, StoreError, WriteOutcome};
 use aws::system::Nonce;
 use callback::{Callback, Deliver, RetryPolicy, deliver};
 use domain::check::{Observation, ProbeFailure};
@@ -19,6 +19,7 @@ use domain::jws::{self, CallbackClaims, Subject};
 use domain::key::{KeyError, TenantKey};
 use domain::report::{Register, RegisteredService, VERSION};
 use domain::service::{Lifecycle, Service};
+use domain::snapshot::TenantSnapshot;
 use domain::status::{self, Status};
 use domain::tenant::{Delivery, Tenant, TenantStatus, WebTrigger};
 use domain::tick::Period;
@@ -159,7 +160,7 @@ impl<K: Deliver> Registrar<'_, K> {
     async fn begin(
         &self,
         request: &Request<'_>,
-        mut found: Option<RegisteredTenant>,
+        mut found: Option<TenantSnapshot>,
         mut resumes: bool,
     ) -> Result<Begun, RegistrationError> {
         let Request { handoff, wanted, tenant_id, service_id } = request;

@@ -22,8 +22,6 @@ use crate::client::BoundedClient;
 use domain::handoff::HandoffRef;
 use domain::id::{ServiceId, TenantId};
 use domain::service::{Change, Service};
-pub use domain::snapshot::{FailureStreak, TenantSnapshot};
-use domain::status::State;
 use domain::tenant::Tenant;
 
 use expr::UpdateExpr;
@@ -63,21 +61,6 @@ pub enum StoreError {
     /// Everything else: a missing permission or table.
     #[error("the store refused")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// A tenant and the services it has, pending ones included, expired ones not.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RegisteredTenant {
-    /// The tenant.
-    pub tenant: Tenant,
-    /// Changes with every service that is added or removed; the next such change must find it as it was read.
-    pub revision: u32,
-    /// Its services.
-    pub services: Vec<Service>,
-    /// Services whose records cannot be read.
-    pub unreadable: Vec<ServiceId>,
-    /// What the ticks saw so far, for reading only.
-    pub state: State,
 }
 
 /// One registration as a single transaction: TENANT if new, its revision, SERVICE, and what the hand-off is used for.

@@ -1,4 +1,4 @@
-//! A tenant as one Query returns it: what a tick is planned from.
+//! A tenant as one Query returns it: what a tick is planned from, and what a change is decided on.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -13,15 +13,17 @@ const GONE_FOR: SignedDuration = SignedDuration::from_hours(24);
 /// A trigger that accepts nothing for this long is unreachable.
 const FAILING_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Everything that a tick needs to know of a tenant.
+/// A tenant with everything that is stored of it, expired items left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TenantSnapshot {
     pub tenant: Tenant,
-    /// Its services that are not pending.
+    /// Changes with every service that is added or removed; the next such change must find it as it was read.
+    pub revision: u32,
+    /// Its services. A tick is given none that is pending.
     pub services: Vec<Service>,
     /// Services whose records cannot be read: they are skipped, and the others are checked.
     pub unreadable: Vec<ServiceId>,
-    /// What earlier ticks saw.
+    /// What the ticks saw so far.
     pub state: State,
     pub failures: FailureStreak,
 }

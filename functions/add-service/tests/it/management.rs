@@ -1,10 +1,11 @@
 //! Removing, pausing and resuming: who may, what it does, and what a repetition does.
 
 use add_service::config::ServiceLimits;
-use aws::store::{RegisteredTenant, WriteOutcome};
+use aws::store::WriteOutcome;
 use domain::clock::Clock as _;
 use domain::id::ServiceId;
 use domain::service::Lifecycle;
+use domain::snapshot::TenantSnapshot;
 use domain::status::{History, ServiceStatus, State, Status};
 use domain::tenant::TenantStatus;
 use domain::tick::{Period, Tick};
@@ -47,7 +48,7 @@ async fn ask(world: &World, change: &str, service: &ServiceId) -> Response<Body>
     send(&world.function(), &handoff).await
 }
 
-async fn stored(world: &World) -> RegisteredTenant {
+async fn stored(world: &World) -> TenantSnapshot {
     world.aws.store().find(&world.app.tenant_id(), world.clock.now()).await.unwrap().unwrap()
 }
 
@@ -352,7 +353,7 @@ async fn a_registration_that_lost_its_place_activates_nothing() {
     add(&world, "a").await;
     // What Forge accepted was the earlier service, or another person's.
     let stranger = domain::id::Owner::parse("another-person").unwrap();
-    let RegisteredTenant { tenant, services, .. } = stored(&world).await;
+    let TenantSnapshot { tenant, services, .. } = stored(&world).await;
     let now_there = services[0].clone();
     for lost in [service, domain::service::Service { owner: stranger, ..now_there.clone() }] {
         let outcome = world.aws.store().activate(&tenant, &lost, &[], now).await;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use aws::store::{RegisteredTenant, WriteOutcome};
+use aws::store::WriteOutcome;
 use domain::clock::Clock as _;
 use domain::id::ServiceId;
 use domain::key::{KeyContext, TenantKey};
 use domain::key_endorsement::endorse_key;
 use domain::service::Lifecycle;
+use domain::snapshot::TenantSnapshot;
 use domain::tenant::{NextKey, TenantStatus};
 use lambda_http::{Body, Response};
 use serde_json::{Value, json};
@@ -49,7 +50,7 @@ async fn change(world: &World, change: &str, service: &ServiceId) {
     assert_eq!(response.status(), 200, "{change}: {}", text(&response));
 }
 
-async fn found(world: &World) -> RegisteredTenant {
+async fn found(world: &World) -> TenantSnapshot {
     world.aws.store().find(&world.app.tenant_id(), world.clock.now()).await.unwrap().unwrap()
 }
 
@@ -304,7 +305,7 @@ async fn a_service_that_is_paused_while_its_removal_is_decided_is_removed() {
 async fn an_activation_rests_on_the_registration_that_was_read() {
     let world = world().await;
     add(&world, &world.wish("a").await).await;
-    let RegisteredTenant { tenant, services, .. } = found(&world).await;
+    let TenantSnapshot { tenant, services, .. } = found(&world).await;
     let (store, now) = (world.aws.store(), world.clock.now());
     let at = |seconds| now + jiff::SignedDuration::from_secs(seconds);
     assert_eq!(store.activate(&tenant, &services[0], &[], at(1)).await.unwrap(), WriteOutcome::Applied);

@@ -1,12 +1,13 @@
 //! The order of a registration and its answers.
 
 use add_service::config::ServiceLimits;
-use aws::store::{RegisteredTenant, WriteOutcome};
+use aws::store::WriteOutcome;
 use callback::HttpCallbacks;
 use domain::clock::Clock as _;
 use domain::key::TenantKey;
 use domain::key_endorsement::endorse_key;
 use domain::service::Lifecycle;
+use domain::snapshot::TenantSnapshot;
 use domain::tenant::TenantStatus;
 use lambda_http::Response;
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ fn code(response: &Response<lambda_http::Body>) -> (u16, String) {
     (response.status().as_u16(), code)
 }
 
-async fn stored(world: &World) -> Option<RegisteredTenant> {
+async fn stored(world: &World) -> Option<TenantSnapshot> {
     world.aws.store().find(&world.app.tenant_id(), world.clock.now()).await.unwrap()
 }
 

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use aws::store::FailureStreak;
 use check_services::event::Event;
 use check_services::{InvocationError, Summary};
 use domain::clock::Clock as _;
+use domain::snapshot::FailureStreak;
 use domain::status::Status;
 use domain::tenant::TenantStatus;
 use jiff::SignedDuration;

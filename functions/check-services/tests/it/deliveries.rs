@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use aws::store::{FailureStreak, Store};
+use aws::store::Store;
 use aws::system::SystemClock;
 use callback::{Callback, Deliver as _, HttpCallbacks, RetryPolicy, deliver};
 use check_services::InvocationError;
 use domain::response::CallbackResponse;
 use domain::service::Thresholds;
+use domain::snapshot::FailureStreak;
 use domain::tenant::{TenantStatus, TriggerPolicy};
 use futures::future::join_all;
 use jiff::SignedDuration;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws::metrics::Metrics;
-use aws::store::{TenantSnapshot, WriteOutcome};
+use aws::store::WriteOutcome;
 use aws_sdk_dynamodb::types::AttributeValue;
 use callback::HttpCallbacks;
 use check_services::bus::EventBus;
@@ -18,6 +18,7 @@ use domain::id::{Owner, ServiceId};
 use domain::key::{KeyContext, PublicKey, Sign as _, TenantKey};
 use domain::key_endorsement::endorse_key;
 use domain::service::{Service, ServiceName, Thresholds};
+use domain::snapshot::TenantSnapshot;
 use domain::target_url::TargetPolicy;
 use domain::tenant::{Delivery, NextKey, Tenant, TenantStatus, TriggerPolicy, WebTrigger};
 use domain::tick::Period;

@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use aws::store::{FailureStreak, Store};
+use aws::store::Store;
 use aws_sdk_dynamodb::types::AttributeValue;
 use check_services::event::{Event, Shard};
 use check_services::key_cache::KeyCache;
 use data_encoding::BASE64URL_NOPAD;
 use domain::check::{Check, Observation};
 use domain::clock::Clock as _;
+use domain::snapshot::FailureStreak;
 use domain::target_url::TargetPolicy;
 use jiff::{SignedDuration, Timestamp};
 use probe::{Attempt, HttpProbe, Limits, Probe, TenantQuota};

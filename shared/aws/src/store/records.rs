@@ -12,11 +12,12 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{FailureStreak, Item, StoreError};
+use super::{Item, StoreError};
 use domain::check::{Check, Observation};
 use domain::id::{CloudId, HandoffId, Owner, ServiceId, TenantId};
 use domain::key::{PublicKey, TenantKey, WrappedKey};
 use domain::service::{Change, Lifecycle, Service, ServiceName, Thresholds};
+use domain::snapshot::FailureStreak;
 use domain::status::{History, ServiceStatus, State, Status, Transition};
 use domain::tenant::{Delivery, KeyEndorsement, NextKey, Tenant, TenantStatus, TriggerUrl, WebTrigger};
 use domain::tick::Tick;

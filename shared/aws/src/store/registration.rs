@@ -10,12 +10,13 @@ use super::records::{
     service_key, state_key, tenant_key, text, to_item, value,
 };
 use super::{
-    ACTIVE, ATTEMPTS_PER_HANDOFF, HandoffUse, PENDING_FOR, PendingRegistration, RegisteredTenant,
-    ServiceChange, Store, StoreError, WriteOutcome,
+    ACTIVE, ATTEMPTS_PER_HANDOFF, HandoffUse, PENDING_FOR, PendingRegistration, ServiceChange, Store,
+    StoreError, WriteOutcome,
 };
 use domain::handoff::{HandoffRef, RESUME_FOR};
 use domain::id::{HandoffId, ServiceId, TenantId};
 use domain::service::{Change, Lifecycle, Service};
+use domain::snapshot::TenantSnapshot;
 use domain::tenant::{Tenant, TenantStatus};
 
 impl Store {
@@ -24,12 +25,12 @@ impl Store {
         &self,
         tenant: &TenantId,
         now: Timestamp,
-    ) -> Result<Option<RegisteredTenant>, StoreError> {
+    ) -> Result<Option<TenantSnapshot>, StoreError> {
         let mut partition = self.partition(tenant, true, now).await?;
         let Some((tenant, revision)) = partition.take_tenant()? else { return Ok(None) };
-        let (state, _) = partition.take_state()?;
+        let (state, failures) = partition.take_state()?;
         let (services, unreadable) = partition.into_services();
-        Ok(Some(RegisteredTenant { tenant, revision, services, unreadable, state }))
+        Ok(Some(TenantSnapshot { tenant, revision, services, unreadable, state, failures }))
     }
 
     /// What a hand-off has been used for.

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 
 use super::expr::UpdateExpr;
 use super::records::{StateEntry, encode, number, service_key, state_key, tenant_key, text, value};
-use super::{ACTIVE, FailureStreak, Store, StoreError, TenantRange, TenantSnapshot, WriteOutcome};
+use super::{ACTIVE, Store, StoreError, TenantRange, WriteOutcome};
 use domain::id::{ServiceId, TenantId};
 use domain::service::Lifecycle;
+use domain::snapshot::{FailureStreak, TenantSnapshot};
 use domain::status::State;
 use domain::tenant::{NextKey, Tenant, TenantStatus};
 use domain::tick::Tick;
@@ -54,7 +55,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<TenantSnapshot>, StoreError> {
         let mut partition = self.partition(tenant, false, now).await?;
-        let Some((tenant, _)) = partition.take_tenant()? else { return Ok(None) };
+        let Some((tenant, revision)) = partition.take_tenant()? else { return Ok(None) };
         let (state, failures) = partition.take_state()?;
         let (mut services, unreadable) = partition.into_services();
         services.retain(|service| service.lifecycle != Lifecycle::Pending);
@@ -67,7 +68,7 @@ impl Store {
         if is_empty && knows && !offers_key {
             return Ok(None);
         }
-        Ok(Some(TenantSnapshot { tenant, services, unreadable, state, failures }))
+        Ok(Some(TenantSnapshot { tenant, revision, services, unreadable, state, failures }))
     }
 
     /// Stores the state of a tick, if the last committed tick is still `found`.

@@ -60,6 +60,7 @@ fn snapshot(status: TenantStatus) -> TenantSnapshot {
     state.services.insert(service.id.clone(), domain::status::current(&state, &service));
     TenantSnapshot {
         tenant,
+        revision: 1,
         services: vec![service],
         unreadable: vec![],
         state,
