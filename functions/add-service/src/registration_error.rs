@@ -70,8 +70,7 @@ impl RegistrationError {
             }
             Self::Limit(which) => {
                 let detail = format!(
-                    "The number of services {which} is limited, including those that wait for Jira (at most a day). \
-                     Tell the people who run this monitor if you need more."
+                    "The number of services {which} is limited. Tell the people who run this monitor if you need more."
                 );
                 Problem::new(409, "SERVICE_LIMIT", "There are as many services as allowed", detail)
             }
@@ -110,8 +109,12 @@ fn refused_by_forge(answer: &CallbackResponse) -> Problem {
         }
         CallbackResponse::Platform { status: 429, retry_after } => {
             let wait_s = retry_after.map_or(MIN_WAIT_S, |wait| wait.as_secs()).clamp(MIN_WAIT_S, MAX_WAIT_S);
-            let detail = "The app has had as many requests as Jira allows for now. Wait a minute, then send the form again. \
-                          It will not be added twice.";
+            let minutes = wait_s.div_ceil(60);
+            let wait = if minutes == 1 { "a minute".to_owned() } else { format!("{minutes} minutes") };
+            let detail = format!(
+                "The app has had as many requests as Jira allows for now. Wait {wait}, then send the form again. \
+                 It will not be added twice."
+            );
             let problem = Problem::new(503, "FORGE_LIMITS_REQUESTS", "Jira limits requests", detail);
             Problem { retry_after_s: u32::try_from(wait_s).ok(), ..problem }
         }
