@@ -1,4 +1,4 @@
-//! From a text to the verdict of the URL rule: whatever passes is canonical, public, and read alike by every parser that
+//! From a text to the verdict of the target policy: whatever passes is canonical, public, and read alike by every parser that
 //! sees it on the way to a connection.
 #![no_main]
 

@@ -132,7 +132,7 @@ impl<K: Deliver> AddService<K> {
                     if matches!(problem.status, 401 | 429)
                         || ["REFUSED_BY_FORGE", "TRIGGER_GONE"].contains(&problem.code)
                     {
-                        page::notice(&problem, handoff.callback_url.as_ref())
+                        page::notice(&problem, handoff.return_url.as_ref())
                     } else {
                         page::register(&form, &handoff, Some(&problem))
                     }
@@ -191,7 +191,7 @@ impl<K: Deliver> AddService<K> {
         response::problem(&problem, format, || {
             // The button comes again only where pressing it again may help.
             if problem.status < 500 {
-                page::notice(&problem, management.handoff.callback_url.as_ref())
+                page::notice(&problem, management.handoff.return_url.as_ref())
             } else {
                 page::manage(&management, Some(&problem))
             }
@@ -235,7 +235,7 @@ impl<K: Deliver> AddService<K> {
         );
         match format {
             Format::Html => {
-                response::html(status, page::added(service, added.is_new, handoff.callback_url.as_ref()))
+                response::html(status, page::added(service, added.is_new, handoff.return_url.as_ref()))
             }
             Format::Json => {
                 let mut document = json!({

@@ -1,4 +1,4 @@
-//! What goes over our EventBridge bus: ranges of tenants for further invocations, and news for an operator.
+//! What goes over our EventBridge bus: shards for further invocations, and events for an operator.
 
 use aws::client::BoundedClient;
 use aws_sdk_eventbridge::Client;
@@ -41,9 +41,9 @@ impl EventBus {
         Self { client: BoundedClient::new(client, CALLS_AT_ONCE), name }
     }
 
-    /// Hands on all of them, or an error; some may be published twice.
-    pub async fn ranges(&self, ranges: &[Shard]) -> Result<(), BusError> {
-        let entries: Vec<_> = ranges.iter().map(|range| self.entry(CHECK_RANGE, range)).collect();
+    /// Publishes all of them, or an error; some may be published twice.
+    pub async fn publish_shards(&self, shards: &[Shard]) -> Result<(), BusError> {
+        let entries: Vec<_> = shards.iter().map(|shard| self.entry(CHECK_RANGE, shard)).collect();
         self.put(&entries).await
     }
 

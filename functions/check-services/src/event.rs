@@ -1,6 +1,6 @@
-//! What starts an invocation: the schedule's tick, or a range of tenants that another invocation handed on.
+//! What starts an invocation: the schedule's tick, or a shard of its tenants that another invocation published.
 
-use aws::store::TenantRange;
+use aws::store::TenantIdRange;
 use domain::id::{CloudId, TenantId};
 use domain::service::ServiceName;
 use domain::status::Transition;
@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 
 /// `source` of events on our bus.
 pub const SOURCE: &str = "forge-health";
-/// `detail-type` of a range that is handed on.
+/// `detail-type` of a shard.
 pub const CHECK_RANGE: &str = "CheckRange";
 /// `detail-type` of suppressed verdicts. Nothing of ours listens to it.
 pub const VERDICTS_HELD: &str = "VerdictsHeld";
 /// `detail-type` of a change of status. Nothing of ours listens to it.
 pub const STATUS_CHANGED: &str = "ServiceStatusChanged";
 
-/// How often a range may be handed on: each time it gets strictly smaller, and five times cover more tenants than a
+/// How often a shard may be split or requeued: each time it gets strictly smaller, and five times cover more tenants than a
 /// tick has time for.
 pub const MAX_GENERATIONS: u8 = 5;
 
@@ -50,7 +50,7 @@ pub struct Shard {
     /// Inclusive; absent to the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub through: Option<TenantId>,
-    /// How often it has been handed on.
+    /// How often it has been split or requeued.
     #[serde(rename = "hop")]
     pub generation: u8,
 }
@@ -84,7 +84,7 @@ pub struct StatusChanged {
 impl Event {
     /// The tenants to check. The schedule means everybody.
     #[must_use]
-    pub fn range(self, period: Period) -> Shard {
+    pub fn shard(self, period: Period) -> Shard {
         match self {
             Self::Scheduled { time } => {
                 Shard { tick: Tick::containing(time, period), after: None, through: None, generation: 0 }
@@ -98,21 +98,21 @@ impl Event {
 impl Shard {
     /// The same tenants, for the store.
     #[must_use]
-    pub fn tenants(&self) -> TenantRange {
-        TenantRange { after: self.after.clone(), through: self.through.clone() }
+    pub fn tenants(&self) -> TenantIdRange {
+        TenantIdRange { after: self.after.clone(), through: self.through.clone() }
     }
 
-    /// This range cut into ranges of at most `size` of the tenants `ids`, which are all of its tenants in order.
-    /// Together they cover the whole range, tenants that are added meanwhile included.
+    /// This shard cut into shards of at most `size` of the tenants `ids`, which are all of its tenants in order.
+    /// Together they cover the whole shard, tenants that are added meanwhile included.
     #[must_use]
     pub fn split(&self, ids: &[TenantId], size: usize) -> Vec<Self> {
         let chunks = ids.chunks(size.max(1)).collect::<Vec<_>>();
         let mut after = self.after.clone();
-        let mut ranges = Vec::with_capacity(chunks.len());
+        let mut shards = Vec::with_capacity(chunks.len());
         for (index, chunk) in chunks.iter().enumerate() {
             let is_last = index + 1 == chunks.len();
             let through = if is_last { self.through.clone() } else { chunk.last().cloned() };
-            ranges.push(Self {
+            shards.push(Self {
                 tick: self.tick,
                 after,
                 through: through.clone(),
@@ -120,7 +120,7 @@ impl Shard {
             });
             after = through;
         }
-        ranges
+        shards
     }
 
     /// What is left when every tenant up to `done` (`None`: not even the first) has been started.
@@ -141,17 +141,17 @@ mod tests {
             .collect()
     }
 
-    fn range() -> Shard {
+    fn shard() -> Shard {
         let tick =
             Tick::containing("2026-11-22T10:05:00Z".parse().unwrap(), Period::from_minutes(5).unwrap());
         Shard { tick, after: None, through: None, generation: 0 }
     }
 
     #[test]
-    fn the_parts_of_a_range_cover_it_exactly_once() {
+    fn the_shards_of_a_shard_cover_it_exactly_once() {
         for size in 1..=8 {
             let ids = ids(7);
-            let parts = range().split(&ids, size);
+            let parts = shard().split(&ids, size);
             for id in &ids {
                 let holding = parts.iter().filter(|part| {
                     part.after.as_ref().is_none_or(|after| id > after)
@@ -168,11 +168,11 @@ mod tests {
         let period = Period::from_minutes(5).unwrap();
         let tick: Event =
             serde_json::from_str(include_str!("../../../events/check-services/tick.json")).unwrap();
-        assert_eq!(tick.range(period), range());
+        assert_eq!(tick.shard(period), shard());
         let part: Event =
-            serde_json::from_str(include_str!("../../../events/check-services/range.json")).unwrap();
-        let part = part.range(period);
-        assert_eq!((part.tick, part.generation, part.after.is_some()), (range().tick, 1, true));
+            serde_json::from_str(include_str!("../../../events/check-services/shard.json")).unwrap();
+        let part = part.shard(period);
+        assert_eq!((part.tick, part.generation, part.after.is_some()), (shard().tick, 1, true));
         assert!(
             serde_json::from_str::<Event>(r#"{"detail-type":"Other","time":"2026-11-22T10:05:00Z"}"#)
                 .is_err()

@@ -1,7 +1,7 @@
 //! Unwrapped tenant keys, kept while the sandbox is warm so that a tick costs no KMS call.
 //!
 //! Bounds: 100,000 keys (about 25 MB) and twelve hours, so that a key disabled in KMS stops signing within half a day.
-//! Lambda gives ranges to sandboxes as it likes, so in time each meets every tenant: what does not fit is unwrapped again
+//! Lambda gives shards to sandboxes as it likes, so in time each meets every tenant: what does not fit is unwrapped again
 //! at nearly every tick, which at 100,000 tenants and a fifth of this bound would be two thirds of what everything costs.
 
 use std::collections::HashMap;

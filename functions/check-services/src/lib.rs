@@ -1,4 +1,4 @@
-//! The schedule's tick: check every active tenant of a range once, report to its app, hand on what there is no time for.
+//! The schedule's tick: check every active tenant of a shard once, report to its app, requeue what there is no time for.
 //!
 //! The steps are numbered in docs/architecture.md. One tenant's part is in `tenant_tick`.
 
@@ -55,7 +55,7 @@ const RESERVE: SignedDuration = SignedDuration::from_secs(45);
 
 /// Everything has ended this long before the deadline: what has not been seen by then keeps its status, what has not been
 /// delivered is carried by the next tick. Lambda kills what is under way, and with it the warm keys.
-const SETTLING: SignedDuration = SignedDuration::from_secs(5);
+const END_BEFORE_DEADLINE: SignedDuration = SignedDuration::from_secs(5);
 
 /// Tenants that still work so long after their end are left alone: a call to AWS may take ten seconds.
 const OVERTIME: Duration = Duration::from_secs(1);
@@ -79,7 +79,7 @@ pub struct CheckServices<K, P> {
     pub callbacks: K,
     /// Tries services.
     pub probe: P,
-    /// Hands ranges on.
+    /// Publishes shards and events.
     pub bus: EventBus,
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -98,7 +98,7 @@ pub struct Settings {
     pub triggers: TriggerPolicy,
     /// The length of a tick.
     pub period: Period,
-    /// A range with more tenants is cut and handed on.
+    /// A shard with more tenants is split into shards of this size.
     pub tenants_per_invocation: usize,
     /// Over how much of the period the starts of tenants may be spread, in percent.
     pub spread_percent: u8,
@@ -109,7 +109,7 @@ pub struct Settings {
 }
 
 /// What the tenants of one invocation share.
-pub(crate) struct Round<'a, P> {
+pub(crate) struct Invocation<'a, P> {
     context: TickContext,
     probe: &'a P,
     controls: ControlEndpoints<'a, P>,
@@ -126,8 +126,8 @@ pub enum InvocationError {
     /// The tenants could not be listed.
     #[error("the tenants could not be listed")]
     List(#[source] StoreError),
-    /// Ranges could not be handed on.
-    #[error("tenants could not be handed on")]
+    /// Shards could not be published.
+    #[error("shards could not be published")]
     Requeue(#[from] BusError),
     /// The store failed for some tenants.
     #[error("{0} tenants could not be checked")]
@@ -145,30 +145,30 @@ impl<K: Deliver, P: Probe> CheckServices<K, P> {
 
     /// One event; `deadline` is when Lambda ends this invocation.
     pub async fn handle(&self, event: Event, deadline: Timestamp) -> Result<Summary, InvocationError> {
-        let range = event.range(self.settings.period);
+        let shard = event.shard(self.settings.period);
         let now = self.clock.now();
         let deadline = if deadline > now { deadline } else { now + WITHOUT_DEADLINE };
-        let lateness_s = now.duration_since(range.tick.start()).as_secs();
-        if let Err(error) = range.tick.timely(now, self.settings.period) {
-            tracing::error!(tick = %range.tick, tick.lateness_s = lateness_s, %error, "tick refused");
+        let lateness_s = now.duration_since(shard.tick.start()).as_secs();
+        if let Err(error) = shard.tick.timely(now, self.settings.period) {
+            tracing::error!(tick = %shard.tick, tick.lateness_s = lateness_s, %error, "tick refused");
             // What comes too late to be done is late all the same: nothing else would tell.
             self.count(&Summary::default(), lateness_s);
             return Ok(Summary::default());
         }
-        let ids = self.store.active(&range.tenants()).await.map_err(InvocationError::List)?;
+        let ids = self.store.active(&shard.tenants()).await.map_err(InvocationError::List)?;
 
-        if ids.len() > self.settings.tenants_per_invocation && range.generation < MAX_GENERATIONS {
-            let parts = range.split(&ids, self.settings.tenants_per_invocation);
-            self.bus.ranges(&parts).await?;
-            tracing::info!(tick = %range.tick, tenants = ids.len(), ranges = parts.len(), "tenants handed on");
-            return Ok(Summary { requeued: parts.len(), ..Summary::default() });
+        if ids.len() > self.settings.tenants_per_invocation && shard.generation < MAX_GENERATIONS {
+            let shards = shard.split(&ids, self.settings.tenants_per_invocation);
+            self.bus.publish_shards(&shards).await?;
+            tracing::info!(tick = %shard.tick, tenants = ids.len(), shards = shards.len(), "tick split into shards");
+            return Ok(Summary { requeued: shards.len(), ..Summary::default() });
         }
 
-        let (mut summary, requeued) = self.check_all(&range, &ids, deadline).await;
+        let (mut summary, requeued) = self.check_all(&shard, &ids, deadline).await;
         // First what takes no call.
         self.count(&summary, lateness_s);
         tracing::info!(
-            tick = %range.tick,
+            tick = %shard.tick,
             tick.lateness_s = lateness_s,
             tenants = ids.len(),
             tenants.accepted = summary.accepted,
@@ -179,15 +179,15 @@ impl<K: Deliver, P: Probe> CheckServices<K, P> {
             services = summary.services,
             services.suppressed = summary.suppressed,
             services.unseen = summary.unseen,
-            ranges = summary.requeued,
+            shards = summary.requeued,
             "tick done"
         );
         let last_work = async {
-            self.announce_suppression(range.tick, &summary).await;
+            self.announce_suppression(shard.tick, &summary).await;
             self.suspend_unreachable(&summary).await;
         };
         if timeout_at(self.time_left(deadline, LAST_WORK), last_work).await.is_err() {
-            tracing::error!(tick = %range.tick, "out of time for suspensions; the next tick makes up for them");
+            tracing::error!(tick = %shard.tick, "out of time for suspensions; the next tick makes up for them");
         }
         summary.unreachable.clear();
         requeued?;
@@ -196,16 +196,17 @@ impl<K: Deliver, P: Probe> CheckServices<K, P> {
 
     async fn check_all(
         &self,
-        range: &Shard,
+        shard: &Shard,
         ids: &[TenantId],
         deadline: Timestamp,
     ) -> (Summary, Result<(), BusError>) {
-        let (last_start, end) = (self.time_left(deadline, RESERVE), self.time_left(deadline, SETTLING));
+        let (last_start, end) =
+            (self.time_left(deadline, RESERVE), self.time_left(deadline, END_BEFORE_DEADLINE));
         let closing = tokio::time::sleep_until(last_start);
         let ending = tokio::time::sleep_until(end + OVERTIME);
         tokio::pin!(closing, ending);
-        let round = Round {
-            context: TickContext { tick: range.tick, period: self.settings.period },
+        let invocation = Invocation {
+            context: TickContext { tick: shard.tick, period: self.settings.period },
             probe: &self.probe,
             controls: ControlEndpoints::new(&self.probe, &self.settings.controls),
             confirm_after: &self.settings.confirm_after,
@@ -220,13 +221,13 @@ impl<K: Deliver, P: Probe> CheckServices<K, P> {
         tokio::pin!(requeueing);
         let (mut summary, mut requeued) = (Summary::default(), Ok(()));
         while !(running.is_empty() && waiting.as_slice().is_empty() && requeueing.is_terminated()) {
-            let is_full = round.places.available_permits() == 0;
+            let is_full = invocation.places.available_permits() == 0;
             tokio::select! {
                 biased;
-                // Whatever hangs, the round is reported before Lambda ends it.
+                // Whatever hangs, the invocation is reported before Lambda ends it.
                 () = &mut ending => {
                     if !running.is_empty() {
-                        tracing::error!(tick = %range.tick, tenants = running.len(), "out of time; tenants are left in the middle of their tick");
+                        tracing::error!(tick = %shard.tick, tenants = running.len(), "out of time; tenants are left in the middle of their tick");
                     }
                     summary.failed += running.len();
                     if !requeueing.is_terminated() {
@@ -234,20 +235,20 @@ impl<K: Deliver, P: Probe> CheckServices<K, P> {
                     }
                     break;
                 }
-                // The rest is handed on at once, not after the last of those that are under way.
+                // The rest is requeued at once, not after the last of those that are under way.
                 () = &mut closing, if !waiting.as_slice().is_empty() => {
                     let left = waiting.as_slice();
                     summary.not_started = left.len();
-                    requeueing.set(self.requeue_rest(range, ids, ids.len() - left.len()).fuse());
+                    requeueing.set(self.requeue_rest(shard, ids, ids.len() - left.len()).fuse());
                     waiting = [].iter();
                 }
                 result = &mut requeueing, if !requeueing.is_terminated() => match result {
-                    Ok(ranges) => summary.requeued = ranges,
+                    Ok(shards) => summary.requeued = shards,
                     Err(error) => requeued = Err(error),
                 },
                 () = tokio::time::sleep_until(next_start), if !is_full && !waiting.as_slice().is_empty() => {
                     let Some(id) = waiting.next() else { continue };
-                    let check = self.check_tenant(id, &round);
+                    let check = self.check_tenant(id, &invocation);
                     running.push(async move { (id, check.await) });
                     next_start += pause;
                 }
@@ -257,20 +258,20 @@ impl<K: Deliver, P: Probe> CheckServices<K, P> {
         (summary, requeued)
     }
 
-    /// Step 6: the tenants that there is no time for. Returns the number of ranges.
-    async fn requeue_rest(&self, range: &Shard, ids: &[TenantId], started: usize) -> Result<usize, BusError> {
+    /// Step 6: the tenants that there is no time for. Returns the number of shards.
+    async fn requeue_rest(&self, shard: &Shard, ids: &[TenantId], started: usize) -> Result<usize, BusError> {
         let left = ids.len() - started;
-        if Tick::is_over(range.tick, self.clock.now(), self.settings.period) {
-            tracing::warn!(tick = %range.tick, tenants.left = left, "out of time; the next tick has begun and covers them");
+        if Tick::is_over(shard.tick, self.clock.now(), self.settings.period) {
+            tracing::warn!(tick = %shard.tick, tenants.left = left, "out of time; the next tick has begun and covers them");
             return Ok(0);
         }
-        if range.generation >= MAX_GENERATIONS {
-            tracing::error!(tick = %range.tick, tenants.left = left, "handed on too often; they wait for the next tick");
+        if shard.generation >= MAX_GENERATIONS {
+            tracing::error!(tick = %shard.tick, tenants.left = left, "requeued too often; they wait for the next tick");
             return Ok(0);
         }
-        let rest = range.remainder(started.checked_sub(1).map(|last| &ids[last]));
-        self.bus.ranges(&[rest]).await?;
-        tracing::warn!(tick = %range.tick, tenants.left = left, "out of time; the rest is handed on");
+        let rest = shard.remainder(started.checked_sub(1).map(|last| &ids[last]));
+        self.bus.publish_shards(&[rest]).await?;
+        tracing::warn!(tick = %shard.tick, tenants.left = left, "out of time; the rest is requeued");
         Ok(1)
     }
 
@@ -289,7 +290,7 @@ impl<K: Deliver, P: Probe> CheckServices<K, P> {
             (Metric::ServicesUnseen, summary.unseen),
             (Metric::CorruptRecords, summary.corrupt),
             (Metric::Checks(CheckOutcome::Alive), summary.alive),
-            (Metric::Checks(CheckOutcome::Down), summary.not_alive),
+            (Metric::Checks(CheckOutcome::NotAlive), summary.not_alive),
             (Metric::Callbacks(CallbackResult::Accepted), summary.accepted),
             (Metric::Callbacks(CallbackResult::Refused), summary.refused + summary.next_key_refused),
             (Metric::Callbacks(CallbackResult::Failed), summary.not_accepted - summary.refused),

@@ -16,7 +16,7 @@ use probe::{Attempt, AttemptKind, Probe, TenantQuota};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-use crate::Round;
+use crate::Invocation;
 use crate::control_endpoints::ControlEndpoints;
 
 /// How long a tenant's services are probed at most. Fifty services on one host that hangs have had their first attempts by
@@ -37,21 +37,21 @@ struct Observer<'a, P> {
 
 /// Checks all active services of a tenant at once, as soon as there are places for them, and until `end` at the latest.
 pub(crate) async fn observe_all<P: Probe>(
-    round: &Round<'_, P>,
+    invocation: &Invocation<'_, P>,
     snapshot: &TenantSnapshot,
     end: Instant,
 ) -> Findings {
     let active: Vec<_> =
         snapshot.services.iter().filter(|service| service.lifecycle == Lifecycle::Active).collect();
     // Out of time before it began: nothing was seen.
-    let Ok(Some(mut places)) = timeout_at(end, places(&round.places, active.len())).await else {
+    let Ok(Some(mut places)) = timeout_at(end, places(&invocation.places, active.len())).await else {
         return Findings::new();
     };
     let observer = Observer {
-        probe: round.probe,
-        controls: &round.controls,
-        confirm_after: round.confirm_after,
-        context: round.context,
+        probe: invocation.probe,
+        controls: &invocation.controls,
+        confirm_after: invocation.confirm_after,
+        context: invocation.context,
         quota: TenantQuota::new(snapshot.id().seed()),
         tenant: snapshot.id(),
         snapshot,
@@ -131,7 +131,7 @@ impl<P: Probe> Observer<'_, P> {
             let Some(wait) = waits.next() else {
                 // The failed attempt of the tick before counts as well.
                 seen.attempts += u8::from(confirmation == Confirmation::Carried);
-                return self.judge(seen, may_be_suppressed, is_ours).await;
+                return self.confirm_or_suppress(seen, may_be_suppressed, is_ours).await;
             };
             tokio::time::sleep(*wait).await;
             attempt = Attempt { kind: AttemptKind::Confirmation, is_overdue: false };
@@ -151,7 +151,12 @@ impl<P: Probe> Observer<'_, P> {
 
     /// A confirmed failure, unless our own network fails. Asked twice: beside the last attempt (`is_ours`), for an outage of
     /// ours that ends meanwhile, and after it, for one that begins meanwhile.
-    async fn judge(&self, seen: Observation, may_be_suppressed: bool, is_ours: bool) -> Finding {
+    async fn confirm_or_suppress(
+        &self,
+        seen: Observation,
+        may_be_suppressed: bool,
+        is_ours: bool,
+    ) -> Finding {
         let is_ours = is_ours || may_be_suppressed && self.controls.most_fail_since(Instant::now()).await;
         if is_ours { Finding::Suppressed(seen) } else { Finding::Verdict(seen) }
     }

@@ -43,7 +43,7 @@ pub struct Summary {
     pub tenants_suppressed: usize,
     /// Services on which this tick brought no verdict.
     pub unseen: usize,
-    /// Ranges that were handed on.
+    /// Shards that were published.
     pub requeued: usize,
     /// Tenants to suspend, with their services.
     pub(crate) unreachable: Vec<(Tenant, Vec<ServiceId>)>,

@@ -11,7 +11,7 @@ use domain::clock::whole_seconds;
 use domain::id::{ServiceId, TenantId};
 use domain::jws::{self, CallbackClaims, Subject};
 use domain::key::{KeyError, TenantKey};
-use domain::key_rotation::{self, KeyFailure, NextKeyVerdict};
+use domain::key_rotation::{self, KeyFailure, NextKeyOutcome};
 use domain::report::Update;
 use domain::response::CallbackResponse;
 use domain::snapshot::TenantSnapshot;
@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::event::StatusChanged;
 use crate::observe::observe_all;
-use crate::{CheckServices, Round};
+use crate::{CheckServices, Invocation};
 
 /// How much of a tenant's time is kept for committing and for the report.
 const CALLBACK_TIME: Duration = Duration::from_secs(15);
@@ -61,18 +61,18 @@ impl<K: Deliver, P: Probe> CheckServices<K, P> {
     pub(crate) async fn check_tenant(
         &self,
         id: &TenantId,
-        round: &Round<'_, P>,
+        invocation: &Invocation<'_, P>,
     ) -> Result<Outcome, StoreError> {
-        let (tick, end) = (round.context.tick, round.end);
+        let (tick, end) = (invocation.context.tick, invocation.end);
         let Some(snapshot) = self.store.load(id, self.clock.now()).await? else {
             return Ok(Outcome::Skipped);
         };
-        let findings = match round.context.turn(&snapshot) {
-            Turn::Check => observe_all(round, &snapshot, end - CALLBACK_TIME).await,
+        let findings = match invocation.context.turn(&snapshot) {
+            Turn::Check => observe_all(invocation, &snapshot, end - CALLBACK_TIME).await,
             Turn::ReportOnly => Findings::new(),
             Turn::Nothing | Turn::Past => return Ok(Outcome::Skipped),
         };
-        let plan = round.context.plan(&snapshot, &findings);
+        let plan = invocation.context.plan(&snapshot, &findings);
         if self.store.commit(id, snapshot.state.last_tick, &plan.state).await? == WriteOutcome::Conflict {
             tracing::info!(tenant.id = %id, %tick, "another invocation has this tick");
             return Ok(Outcome::Skipped);
@@ -117,7 +117,7 @@ impl<K: Deliver, P: Probe> CheckServices<K, P> {
         }
         let unreachable = is_unreachable.then(|| Box::new((snapshot.tenant.clone(), service_ids(snapshot))));
         let next_key_refused =
-            matches!(aftermath.next_key, NextKeyVerdict::Refused(_) | NextKeyVerdict::Unusable(_));
+            matches!(aftermath.next_key, NextKeyOutcome::Refused(_) | NextKeyOutcome::Unusable(_));
         Done { response: Some(delivered.response), attempts, next_key_refused, unreachable, ..unsent }
     }
 
@@ -274,7 +274,7 @@ fn log_checked(plan: &TickPlan<'_>, done: &Done) {
     );
 }
 
-fn log_response(plan: &TickPlan<'_>, response: &CallbackResponse, next_key: &NextKeyVerdict) {
+fn log_response(plan: &TickPlan<'_>, response: &CallbackResponse, next_key: &NextKeyOutcome) {
     let (id, tick): (&TenantId, Tick) = (plan.id(), plan.tick());
     match response {
         accepted if accepted.is_acceptance() => {}
@@ -289,14 +289,14 @@ fn log_response(plan: &TickPlan<'_>, response: &CallbackResponse, next_key: &Nex
         }
     }
     match next_key {
-        NextKeyVerdict::Refused(next) => {
+        NextKeyOutcome::Refused(next) => {
             let kid = next.key.public.kid();
             tracing::error!(tenant.id = %id, %tick, key.id = %kid, "the app refuses its next key; reports go on under the present one");
         }
-        NextKeyVerdict::Unusable(next) => {
+        NextKeyOutcome::Unusable(next) => {
             let kid = next.key.public.kid();
             tracing::error!(tenant.id = %id, %tick, key.id = %kid, "the next key is unusable; reports go on under the present one");
         }
-        NextKeyVerdict::Nothing | NextKeyVerdict::Accepted(_) | NextKeyVerdict::Settled(_) => {}
+        NextKeyOutcome::Nothing | NextKeyOutcome::Accepted(_) | NextKeyOutcome::Settled(_) => {}
     }
 }

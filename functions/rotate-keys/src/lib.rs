@@ -100,9 +100,9 @@ enum Need {
     Nothing,
     Successor,
     /// The next key that it has is on its way.
-    RetryPolicy,
+    Patience,
     /// The next key that it has, endorsed anew.
-    KeyEndorsement,
+    NewEndorsement,
 }
 
 impl RotateKeys {
@@ -177,10 +177,10 @@ impl RotateKeys {
             };
             match need(&tenant, run) {
                 Need::Nothing => {}
-                Need::RetryPolicy => summary.under_way += 1,
+                Need::Patience => summary.under_way += 1,
                 Need::Successor if summary.started >= run.at_most => summary.left += 1,
                 Need::Successor => summary.started += usize::from(self.offer(&tenant, run.now).await?),
-                Need::KeyEndorsement => summary.renewed += usize::from(self.offer(&tenant, run.now).await?),
+                Need::NewEndorsement => summary.renewed += usize::from(self.offer(&tenant, run.now).await?),
             }
         }
         Ok(summary)
@@ -199,7 +199,7 @@ impl RotateKeys {
         let next = NextKey { is_accepted, ..endorsed };
         let is_stored = self.store.store_next_key(tenant, &next).await? == WriteOutcome::Applied;
         if is_stored {
-            tracing::info!(tenant.id = %tenant.id(), key.id = %next.key.public.kid(), "next tenant key introduced");
+            tracing::info!(tenant.id = %tenant.id(), key.id = %next.key.public.kid(), "next tenant key endorsed");
         }
         Ok(is_stored)
     }
@@ -213,9 +213,9 @@ fn need(tenant: &Tenant, run: &Run) -> Need {
         Some(next) => {
             let is_ending = next.endorsed_until.duration_since(run.now) < RENEWED_BELOW;
             if is_ending || run.is_asked && is_due && next.refused_at.is_some() {
-                Need::KeyEndorsement
+                Need::NewEndorsement
             } else if is_due {
-                Need::RetryPolicy
+                Need::Patience
             } else {
                 Need::Nothing
             }

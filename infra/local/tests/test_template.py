@@ -46,7 +46,7 @@ ALLOWED = {
         "WriteOwnLogs": ({"logs:CreateLogStream", "logs:PutLogEvents"}, "RotateKeysLogs"),
         "ListActiveTenants": ({"dynamodb:Query"}, "Table/index/active"),
         "ReadTenantsAndStoreNextKeys": ({"dynamodb:GetItem", "dynamodb:UpdateItem"}, "Table"),
-        "SignIntroductions": ({"kms:Sign"}, "DeploymentKey"),
+        "SignEndorsements": ({"kms:Sign"}, "DeploymentKey"),
         "NameDeploymentKey": ({"kms:GetPublicKey"}, "DeploymentKey"),
         "CreateTenantKeys": ({"kms:GenerateDataKeyPairWithoutPlaintext"}, "WrappingKey"),
         "KeepFailedEvents": ({"sqs:SendMessage"}, "DeadLetters"),
@@ -129,7 +129,7 @@ def test_who_signs_with_the_deployment_key_does_so_in_one_way_and_unwraps_nothin
                 assert statement["Condition"] == {
                     "StringEquals": {"kms:SigningAlgorithm": "ED25519_SHA_512", "kms:MessageType": "RAW"}
                 }
-    assert signers == {"AddServiceRole": "SignRegistrations", "RotateKeysRole": "SignIntroductions"}
+    assert signers == {"AddServiceRole": "SignRegistrations", "RotateKeysRole": "SignEndorsements"}
     # What signs updates can introduce no key, and what introduces keys can sign no update.
     unwrapping = {role for role in ALLOWED for actions, _ in ALLOWED[role].values() if "kms:Decrypt" in actions}
     assert unwrapping == {"CheckServicesRole"}

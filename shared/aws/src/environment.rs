@@ -1,5 +1,5 @@
 //! The environment, read into types. Only this module reads it (`clippy.toml` enforces that); each function's `config.rs` says what
-//! it needs. docs/operations.md lists the variables.
+//! it needs. docs/operations.md, *Parameters*, lists the variables.
 
 use std::collections::HashMap;
 use std::env;
@@ -131,7 +131,7 @@ impl Environment {
             keys: self.forge_app_keys()?,
             audience: self.backend_url()?,
             triggers: self.triggers()?,
-            callbacks: ReturnUrlPolicy {
+            return_urls: ReturnUrlPolicy {
                 hosts: self.list("RETURN_HOSTS"),
                 allow_loopback: self.allow_loopback()?,
             },

@@ -36,7 +36,7 @@ pub enum CheckOutcome {
     /// As expected.
     Alive,
     /// Not so.
-    Down,
+    NotAlive,
 }
 
 /// See [`Metric::Callbacks`].
@@ -96,7 +96,7 @@ impl Metric {
     fn dimension(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Checks(CheckOutcome::Alive) => Some(("outcome", "alive")),
-            Self::Checks(CheckOutcome::Down) => Some(("outcome", "down")),
+            Self::Checks(CheckOutcome::NotAlive) => Some(("outcome", "down")),
             Self::Callbacks(CallbackResult::Accepted) | Self::Registrations(RegistrationResult::Accepted) => {
                 Some(("result", "accepted"))
             }

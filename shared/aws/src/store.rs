@@ -120,7 +120,7 @@ pub enum WriteOutcome {
 
 /// A range of tenants in the order of their ids: after the one, through the other.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TenantRange {
+pub struct TenantIdRange {
     /// Exclusive; `None` from the beginning.
     pub after: Option<TenantId>,
     /// Inclusive; `None` to the end.

@@ -1,7 +1,7 @@
 //! What is asked of a monitored endpoint, and what one attempt found.
 //!
 //! A failed check is data ([`ProbeFailure`] inside an [`Observation`]), never an `Err`. The words here are those of the wire
-//! contract (`docs/protocol.md`, section 4). [`address`] decides what may be reached at all, [`http`] asks.
+//! contract (`docs/protocol.md`, section 4). `target_url` decides what may be reached at all, the crate `probe` asks.
 //!
 //! Not here: when to check, how often to repeat a failed attempt, and what follows from it (`status`).
 
@@ -262,7 +262,7 @@ pub struct Observation {
     pub checked_at: Timestamp,
     /// From the begin of the attempt to its verdict, look-up, redirects and body included.
     pub response_time_ms: u32,
-    /// How many attempts led to this: 1 as a [`Probe`] returns it.
+    /// How many attempts led to this: 1 as a probe returns it.
     pub attempts: u8,
     /// The last status code that was received, also when the attempt failed after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -104,7 +104,7 @@ pub struct Handoff {
     /// Where callbacks go.
     pub trigger_url: TriggerUrl,
     /// The page in Jira to go back to, if it may be linked.
-    pub callback_url: Option<ReturnUrl>,
+    pub return_url: Option<ReturnUrl>,
     /// The compact JWS, for the REGISTER that returns it to the app.
     pub token: String,
     /// What its use is bound to.
@@ -215,7 +215,7 @@ pub struct HandoffPolicy {
     /// Where callbacks may go.
     pub triggers: TriggerPolicy,
     /// What may be linked.
-    pub callbacks: ReturnUrlPolicy,
+    pub return_urls: ReturnUrlPolicy,
 }
 
 impl HandoffPolicy {
@@ -265,7 +265,7 @@ impl HandoffPolicy {
             cloud_id: CloudId::parse(&claims.cloud_id).map_err(|_| HandoffError::Claim("cloudId"))?,
             owner: Owner::parse(&claims.account_id).map_err(|_| HandoffError::Claim("accountId"))?,
             trigger_url: self.triggers.parse(&claims.trigger_url).map_err(|_| HandoffError::Trigger)?,
-            callback_url: claims.callback_url.as_deref().and_then(|text| self.callbacks.parse(text)),
+            return_url: claims.callback_url.as_deref().and_then(|text| self.return_urls.parse(text)),
             token: text.to_owned(),
             reference: HandoffRef { id: HandoffId::derive(&claims.iss, &claims.jti), expires_at },
         };
@@ -294,7 +294,7 @@ mod tests {
             keys: vec![(key.kid(), key)],
             audience: "https://backend.example".into(),
             triggers: TriggerPolicy::default(),
-            callbacks: ReturnUrlPolicy::default(),
+            return_urls: ReturnUrlPolicy::default(),
         }
     }
 
@@ -315,7 +315,7 @@ mod tests {
     async fn a_handoff_is_what_the_app_signed_and_its_token_is_kept() {
         let handoff = read(&claims(), 0).await.unwrap();
         assert_eq!(handoff.cloud_id.as_str(), CLOUD);
-        assert_eq!(handoff.callback_url.unwrap().host(), "shop.atlassian.net");
+        assert_eq!(handoff.return_url.unwrap().host(), "shop.atlassian.net");
         assert_eq!(handoff.reference.expires_at.as_second(), NOW + 600);
         assert_eq!(
             handoff.token,

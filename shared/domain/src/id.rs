@@ -111,7 +111,7 @@ text_id!(
 
 impl TenantId {
     /// The first 160 bits of SHA-256 over site and trigger, so that a stranger who names another site with a
-    /// trigger of his own gets a tenant of his own.
+    /// trigger of their own gets a tenant of their own.
     #[must_use]
     pub fn derive(cloud_id: &CloudId, trigger_url: &str) -> Self {
         let digest = sha256(&["forge-health/tenant/v1", cloud_id.as_str(), trigger_url]);
@@ -127,7 +127,7 @@ impl TenantId {
 
 impl ServiceId {
     /// The first 80 bits of SHA-256 over tenant and canonical URL: the same URL is the same service. 80 bits are
-    /// plenty within one tenant's 50 services, and an attacker who finds a collision replaces only his own.
+    /// plenty within one tenant's 50 services, and an attacker who finds a collision replaces only their own.
     #[must_use]
     pub fn derive(tenant_id: &TenantId, canonical_url: &str) -> Self {
         let digest = sha256(&["forge-health/service/v1", tenant_id.as_str(), canonical_url]);

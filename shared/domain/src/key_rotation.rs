@@ -41,7 +41,7 @@ pub fn may_be_the_key(answer: &CallbackResponse) -> bool {
 
 /// What an answer says about the next key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NextKeyVerdict {
+pub enum NextKeyOutcome {
     /// Nothing new.
     Nothing,
     /// The app trusts it; to be noted. Once is not enough: a registration that the app handles at the same moment can
@@ -66,30 +66,30 @@ pub enum KeyFailure {
 }
 
 /// What is known once the app has answered `answer` to an UPDATE that `signer` signed; `failed` was tried before it.
-pub fn verdict(
+pub fn judge_next_key(
     tenant: &Tenant,
     signer: &TenantKey,
     failed: Option<(&TenantKey, KeyFailure)>,
     answer: &CallbackResponse,
     tick: Tick,
-) -> NextKeyVerdict {
+) -> NextKeyOutcome {
     let Some(next) = tenant.web_trigger().next_key.as_ref().filter(|_| answer.is_acceptance()) else {
-        return NextKeyVerdict::Nothing;
+        return NextKeyOutcome::Nothing;
     };
     let signed_by_next = *signer == next.key;
     match (signed_by_next, next.is_accepted) {
-        (true, true) => NextKeyVerdict::Settled(next.clone()),
+        (true, true) => NextKeyOutcome::Settled(next.clone()),
         (true, false) => {
-            NextKeyVerdict::Accepted(NextKey { is_accepted: true, refused_at: None, ..next.clone() })
+            NextKeyOutcome::Accepted(NextKey { is_accepted: true, refused_at: None, ..next.clone() })
         }
         (false, _) => {
             let noted = NextKey { refused_at: next.refused_at.or(Some(tick.start())), ..next.clone() };
             match failed {
                 Some((key, KeyFailure::NotTrusted)) if *key == next.key => {
-                    NextKeyVerdict::Refused(NextKey { is_accepted: false, ..noted })
+                    NextKeyOutcome::Refused(NextKey { is_accepted: false, ..noted })
                 }
-                Some((key, KeyFailure::Unusable)) if *key == next.key => NextKeyVerdict::Unusable(noted),
-                _ => NextKeyVerdict::Nothing,
+                Some((key, KeyFailure::Unusable)) if *key == next.key => NextKeyOutcome::Unusable(noted),
+                _ => NextKeyOutcome::Nothing,
             }
         }
     }

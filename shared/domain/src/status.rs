@@ -240,7 +240,7 @@ pub fn advance(
     let mut next = BTreeMap::new();
     for service in services.services {
         let before = current(state, service);
-        let (after, reason) = verdict(before, service, findings.get(&service.id), tick);
+        let (after, reason) = after_tick(before, service, findings.get(&service.id), tick);
         if after.status != before.status {
             transitions.push(Transition {
                 tick,
@@ -275,8 +275,8 @@ pub fn is_suppressed(after: ServiceStatus, finding: Option<&Finding>) -> bool {
     matches!(finding, Some(Finding::Suppressed(_))) && matches!(after.status, Status::Alive | Status::Unknown)
 }
 
-/// What a tick makes of one service, and why.
-fn verdict(
+/// A service's status after a tick, and the reason if it changed.
+fn after_tick(
     before: ServiceStatus,
     service: &Service,
     finding: Option<&Finding>,

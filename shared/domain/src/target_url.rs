@@ -1,4 +1,4 @@
-//! What a probe may reach: the URL rule and the address rule.
+//! What a probe may reach: the target policy.
 //!
 //! Default-deny. IPv4: everything outside the IANA special-purpose registry and multicast. IPv6: inside `2000::/3` minus
 //! its special blocks ([`crate::reserved_ranges`]). A URL is judged once, when it is registered, and again at every
@@ -16,7 +16,7 @@ use url::{Host, Url};
 
 use crate::reserved_ranges::{IPV4_MULTICAST, IPV4_REGISTRY, IPV6_GLOBAL_UNICAST, IPV6_REGISTRY};
 
-/// A URL that passed the URL rule once, in its canonical form: no fragment, no trailing dot, no default port, the host
+/// A URL that passed the target policy once, in its canonical form: no fragment, no trailing dot, no default port, the host
 /// in lower case and punycode, an address in its usual notation.
 ///
 /// Reading one back (serde) parses it and no more: a policy may have changed since, so the probe asks it again.
@@ -211,7 +211,7 @@ impl TargetPolicy {
         Self { ipv6: true, ..self }
     }
 
-    /// The URL rule, including the address rule for a literal address.
+    /// The policy for a text, a literal address included.
     pub fn target(&self, text: &str) -> Result<TargetUrl, TargetError> {
         if text.is_empty() || text.chars().take(Self::MAX_URL_LENGTH + 1).count() > Self::MAX_URL_LENGTH {
             return Err(TargetError::Length);
@@ -227,7 +227,7 @@ impl TargetPolicy {
         Ok(target)
     }
 
-    /// The URL rule for a URL that is parsed already: one read from the store, or a redirect's.
+    /// The policy for a URL that is parsed already: one read from the store, or a redirect's.
     pub fn canonical(&self, mut url: Url) -> Result<TargetUrl, TargetError> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(TargetError::Scheme);
@@ -284,7 +284,7 @@ impl TargetPolicy {
         Ok(())
     }
 
-    /// The address rule. Says nothing about whether there is a way to the address: see [`TargetPolicy::allow_ipv6`].
+    /// The policy for an address. Says nothing about whether there is a way to the address: see [`TargetPolicy::allow_ipv6`].
     pub fn address(&self, ip: IpAddr) -> Result<(), TargetError> {
         match forbidden_range(ip) {
             Some(range) if !(self.loopback && ip.is_loopback()) => Err(TargetError::Address(range)),

@@ -109,7 +109,8 @@ pub enum TenantStatus {
     Suspended,
 }
 
-/// How a tenant's app gets what this backend has to say. The tenant's id follows from it.
+/// How a tenant's app gets what this backend has to say. The tenant's id follows from it. One way so far: Forge's own storage
+/// comes with Forge Remote, whose tenants have no trigger and no key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
     /// Signed callbacks to the app's web trigger.
@@ -147,7 +148,7 @@ pub struct Tenant {
     pub registered_at: Option<Timestamp>,
 }
 
-/// What the deployment key says of a next key to the app, a compact JWS (`callback::endorsement`). Never logged, as no
+/// What the deployment key says of a next key to the app, a compact JWS (`key_endorsement::endorse_key`). Never logged, as no
 /// token is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyEndorsement(String);

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::id::{ServiceId, TenantId};
 use crate::key::TenantKey;
-use crate::key_rotation::{self, KeyFailure, NextKeyVerdict};
+use crate::key_rotation::{self, KeyFailure, NextKeyOutcome};
 use crate::report::{Update, UpdatedService, VERSION};
 use crate::response::{CallbackResponse, ResponseCode};
 use crate::service::{Service, ServiceName};
@@ -120,7 +120,7 @@ pub enum Effect {
 pub struct Aftermath {
     /// In this order. Nothing in the steady state.
     pub effects: Vec<Effect>,
-    pub next_key: NextKeyVerdict,
+    pub next_key: NextKeyOutcome,
     /// Whether the tenant has failed for long enough to be suspended.
     pub is_unreachable: bool,
 }
@@ -212,7 +212,7 @@ impl<'a> TickPlan<'a> {
     pub fn after(&self, delivered: &Delivered<'_>) -> Aftermath {
         let Delivered { response, signer, failed, now } = delivered;
         let tenant = &self.snapshot.tenant;
-        let next_key = key_rotation::verdict(tenant, signer, *failed, response, self.tick());
+        let next_key = key_rotation::judge_next_key(tenant, signer, *failed, response, self.tick());
         let mut effects = self.next_key_effects(&next_key);
         let before = self.snapshot.failures;
         let mut is_unreachable = false;
@@ -246,12 +246,12 @@ impl<'a> TickPlan<'a> {
         (failures != self.snapshot.failures).then_some(Effect::RecordFailures(failures))
     }
 
-    fn next_key_effects(&self, verdict: &NextKeyVerdict) -> Vec<Effect> {
+    fn next_key_effects(&self, verdict: &NextKeyOutcome) -> Vec<Effect> {
         match verdict {
-            NextKeyVerdict::Nothing => vec![],
-            NextKeyVerdict::Accepted(next) => vec![Effect::RecordNextKeyResponse(next.clone())],
-            NextKeyVerdict::Settled(next) => vec![Effect::PromoteNextKey(next.clone())],
-            NextKeyVerdict::Refused(next) | NextKeyVerdict::Unusable(next) => {
+            NextKeyOutcome::Nothing => vec![],
+            NextKeyOutcome::Accepted(next) => vec![Effect::RecordNextKeyResponse(next.clone())],
+            NextKeyOutcome::Settled(next) => vec![Effect::PromoteNextKey(next.clone())],
+            NextKeyOutcome::Refused(next) | NextKeyOutcome::Unusable(next) => {
                 let is_new = self.snapshot.tenant.web_trigger().next_key.as_ref() != Some(next);
                 is_new.then(|| Effect::RecordNextKeyResponse(next.clone())).into_iter().collect()
             }

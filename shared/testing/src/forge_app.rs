@@ -141,7 +141,7 @@ impl ForgeApp {
             keys: vec![(key.kid(), key)],
             audience: BACKEND_URL.to_owned(),
             triggers: TriggerPolicy { hosts: Vec::new(), allow_loopback: true },
-            callbacks: ReturnUrlPolicy::default(),
+            return_urls: ReturnUrlPolicy::default(),
         }
     }
 

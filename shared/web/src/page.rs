@@ -121,7 +121,7 @@ struct NoticePage<'a> {
 /// The registration form, with a problem to correct if there is one.
 #[must_use]
 pub fn register(form: &Form, handoff: &Handoff, problem: Option<&Problem>) -> String {
-    let back = handoff.callback_url.as_ref();
+    let back = handoff.return_url.as_ref();
     let page = RegisterPage {
         form,
         site: back.map(ReturnUrl::host),
@@ -151,7 +151,7 @@ pub fn added(service: &Service, new: bool, back: Option<&ReturnUrl>) -> String {
 /// nothing but what the Forge app signed.
 #[must_use]
 pub fn manage(management: &Management, problem: Option<&Problem>) -> String {
-    let back = management.handoff.callback_url.as_ref();
+    let back = management.handoff.return_url.as_ref();
     render(&ManagePage {
         change: management.change,
         name: management.service_name.as_str(),
@@ -170,7 +170,7 @@ pub fn managed(management: &Management, next_report: NextReport) -> String {
         change: management.change,
         name: management.service_name.as_str(),
         next_report,
-        back: management.handoff.callback_url.as_ref().map(ReturnUrl::as_str),
+        back: management.handoff.return_url.as_ref().map(ReturnUrl::as_str),
     })
 }
 
@@ -215,7 +215,7 @@ mod tests {
             }
             .parse("https://t.example/x1/a")
             .unwrap(),
-            callback_url: None,
+            return_url: None,
             token: "a.b.c".into(),
             reference: domain::handoff::HandoffRef {
                 id: domain::id::HandoffId::derive("app", "1"),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aws::kms::{DeploymentKey, WrappingKey};
-use aws::store::{Store, StoreError, TenantRange};
+use aws::store::{Store, StoreError, TenantIdRange};
 use domain::id::{CloudId, HandoffId, TenantId};
 use domain::key::{KeyContext, KeyError, PrivateKey, Sign as _, TenantKey, WrappedKey};
 use domain::tenant::{Delivery, Tenant, TenantStatus, TriggerPolicy, WebTrigger};
@@ -86,7 +86,7 @@ async fn no_call_of_the_store_goes_without_a_permit() {
         created_at: now,
         registered_at: Some(now),
     };
-    let range = TenantRange::default();
+    let range = TenantIdRange::default();
     let calls = (0..50).flat_map(|_| -> [Call<'_>; 5] {
         [
             async { is_unavailable(&store.handoff_use(&handoff, now).await) }.boxed(),

@@ -2,7 +2,7 @@
 //! throttling, refusals, and silence.
 
 use aws::kms::WrappingKey;
-use aws::store::{Store, StoreError, TenantRange};
+use aws::store::{Store, StoreError, TenantIdRange};
 use check_services::bus::{BusError, EventBus};
 use check_services::event::{Shard, VerdictsSuppressed};
 use domain::id::{CloudId, TenantId};
@@ -11,7 +11,7 @@ use domain::tick::{Period, Tick};
 use serde_json::{Value, json};
 use testing::aws_server::AwsServer;
 
-fn ranges(count: u8) -> Vec<Shard> {
+fn shards(count: u8) -> Vec<Shard> {
     let period = Period::from_minutes(5).unwrap();
     let tick = Tick::containing("2026-11-22T10:05:00Z".parse().unwrap(), period);
     (0..count).map(|generation| Shard { tick, after: None, through: None, generation }).collect()
@@ -31,7 +31,7 @@ fn taken(entries: &str) -> (u16, Value) {
     (200, json!({ "FailedEntryCount": failed, "Entries": entries.chars().map(entry).collect::<Vec<_>>() }))
 }
 
-/// The hops of the ranges of each call, which tell them apart.
+/// The hops of the shards of each call, which tell them apart.
 fn sent(server: &AwsServer) -> Vec<Vec<u64>> {
     let hop = |entry: &Value| {
         let detail: Value = serde_json::from_str(entry["Detail"].as_str().unwrap()).unwrap();
@@ -44,14 +44,14 @@ fn sent(server: &AwsServer) -> Vec<Vec<u64>> {
 #[tokio::test]
 async fn entries_that_were_not_taken_are_sent_again_and_no_others() {
     let server = AwsServer::start([taken("+--+"), taken("-+"), taken("+")]).await;
-    bus(&server).ranges(&ranges(4)).await.unwrap();
+    bus(&server).publish_shards(&shards(4)).await.unwrap();
     assert_eq!(sent(&server), [vec![0, 1, 2, 3], vec![1, 2], vec![1]]);
 }
 
 #[tokio::test]
 async fn an_entry_that_is_never_taken_is_an_error() {
     let server = AwsServer::start([taken("+-"), taken("-")]).await;
-    let failed = bus(&server).ranges(&ranges(2)).await.unwrap_err();
+    let failed = bus(&server).publish_shards(&shards(2)).await.unwrap_err();
     assert!(matches!(failed, BusError::Rejected(1)), "{failed:?}");
     assert_eq!(sent(&server), [vec![0, 1], vec![1], vec![1]]);
 }
@@ -59,21 +59,21 @@ async fn an_entry_that_is_never_taken_is_an_error() {
 #[tokio::test]
 async fn an_entry_without_an_answer_counts_as_not_taken() {
     let server = AwsServer::start([taken("+"), taken("+")]).await;
-    bus(&server).ranges(&ranges(2)).await.unwrap();
+    bus(&server).publish_shards(&shards(2)).await.unwrap();
     assert_eq!(sent(&server), [vec![0, 1], vec![1]]);
 }
 
 #[tokio::test]
 async fn a_call_takes_ten_entries() {
     let server = AwsServer::start([taken("++++++++++"), taken("++")]).await;
-    bus(&server).ranges(&ranges(12)).await.unwrap();
+    bus(&server).publish_shards(&shards(12)).await.unwrap();
     assert_eq!(sent(&server).iter().map(Vec::len).collect::<Vec<_>>(), [10, 2]);
 }
 
 #[tokio::test]
 async fn suppressed_verdicts_are_announced_under_a_name_of_their_own() {
     let server = AwsServer::start([taken("+")]).await;
-    let suppressed = VerdictsSuppressed { tick: ranges(1)[0].tick, tenants: 2, services: 7 };
+    let suppressed = VerdictsSuppressed { tick: shards(1)[0].tick, tenants: 2, services: 7 };
     bus(&server).suppressed(&suppressed).await.unwrap();
     let entry = server.requests()[0]["Entries"][0].clone();
     assert_eq!((&entry["Source"], &entry["DetailType"]), (&json!("forge-health"), &json!("VerdictsHeld")));
@@ -91,10 +91,10 @@ async fn said(server: &AwsServer) -> (BusError, StoreError, KeyError) {
     let store = Store::new(server.dynamo(), "table".to_owned());
     let keys = WrappingKey::new(server.kms(), "key".to_owned());
     let (wrapped, context) = (WrappedKey::new(vec![1]), key_context());
-    let (one, all) = (ranges(1), TenantRange::default());
+    let (one, all) = (shards(1), TenantIdRange::default());
     let bus = bus(server);
     let (bus, store, keys) =
-        tokio::join!(bus.ranges(&one), store.active(&all), keys.unwrap_key(&wrapped, &context));
+        tokio::join!(bus.publish_shards(&one), store.active(&all), keys.unwrap_key(&wrapped, &context));
     let Err(keys) = keys else { unreachable!("no server here makes keys") };
     (bus.unwrap_err(), store.unwrap_err(), keys)
 }

@@ -249,12 +249,12 @@ async fn ranges_are_handed_on_or_the_invocation_fails() {
             let function = cut(&Faults::at(index, fault));
             let ended = function.handle(world.scheduled(), world.deadline()).await;
             assert!(is_clear(index, name, &ended, false), "{fault:?} at {name}: {ended:?}");
-            // Lambda runs the same event once more; ranges that had been published all the same are there twice.
+            // Lambda runs the same event once more; shards that had been published all the same are there twice.
             let function = cut(&Faults::none());
             assert_eq!(function.handle(world.scheduled(), world.deadline()).await.unwrap().requeued, 2);
-            let ranges = world.ranges();
-            for range in ranges {
-                function.handle(Event::Shard { detail: range }, world.deadline()).await.unwrap();
+            let shards = world.shards();
+            for shard in shards {
+                function.handle(Event::Shard { detail: shard }, world.deadline()).await.unwrap();
             }
             for app in [&world.app, &other] {
                 assert_eq!(app.received("UPDATE").len(), 1, "{fault:?} at {name}");

@@ -132,10 +132,10 @@ impl World {
         HttpProbe::new(policy, Limits::default(), self.clock.clone()).unwrap()
     }
 
-    /// The ranges that were handed on.
-    pub(crate) fn ranges(&self) -> Vec<Shard> {
-        let ranges = self.bus.published(CHECK_RANGE).into_iter();
-        ranges.map(|range| serde_json::from_value(range).unwrap()).collect()
+    /// The shards that were published.
+    pub(crate) fn shards(&self) -> Vec<Shard> {
+        let shards = self.bus.published(CHECK_RANGE).into_iter();
+        shards.map(|shard| serde_json::from_value(shard).unwrap()).collect()
     }
 
     /// From now on the bus refuses what operators read.

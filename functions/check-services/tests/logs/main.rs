@@ -346,22 +346,22 @@ async fn out_of_time(log: &mut Log) {
     let mut function = world.function();
     function.settings.tenants_per_invocation = 1;
     world.tick(&function).await;
-    log.expect("many tenants", &[json!({ "message": "tenants handed on", "tenants": 2, "ranges": 2 })]);
+    log.expect("many tenants", &[json!({ "message": "tick split into shards", "tenants": 2, "shards": 2 })]);
 
     function.settings.tenants_per_invocation = 10;
     let soon = world.clock.now() + SignedDuration::from_secs(44);
     function.handle(world.scheduled(), soon).await.unwrap();
-    let rest = json!({ "level": "WARN", "message": "out of time; the rest is handed on", "tenants.left": 2 });
+    let rest = json!({ "level": "WARN", "message": "out of time; the rest is requeued", "tenants.left": 2 });
     log.expect("out of time", &[rest]);
 
-    let range = world.ranges().pop().unwrap();
-    let tired = Event::Shard { detail: Shard { generation: 5, ..range.clone() } };
+    let shard = world.shards().pop().unwrap();
+    let tired = Event::Shard { detail: Shard { generation: 5, ..shard.clone() } };
     function.handle(tired, soon).await.unwrap();
-    log.expect("tired", &[line("ERROR", "handed on too often; they wait for the next tick")]);
+    log.expect("tired", &[line("ERROR", "requeued too often; they wait for the next tick")]);
 
     world.clock.advance(300);
     let soon = soon + SignedDuration::from_secs(300);
-    function.handle(Event::Shard { detail: range }, soon).await.unwrap();
+    function.handle(Event::Shard { detail: shard }, soon).await.unwrap();
     let covered = "out of time; the next tick has begun and covers them";
     log.expect("too late", &[line("WARN", covered)]);
     assert_discreet(log, &world).await;

@@ -38,7 +38,7 @@ fn rule() -> HandoffPolicy {
         keys: vec![(key.kid(), key)],
         audience: "https://backend.example".into(),
         triggers: TriggerPolicy::default(),
-        callbacks: ReturnUrlPolicy::default(),
+        return_urls: ReturnUrlPolicy::default(),
     }
 }
 

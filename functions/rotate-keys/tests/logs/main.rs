@@ -22,7 +22,7 @@ async fn every_path_is_logged_and_no_secret_is() {
     log.expect(
         "a run",
         &[
-            json!({ "level": "INFO", "message": "next tenant key introduced", "tenant.id": ids[0],
+            json!({ "level": "INFO", "message": "next tenant key endorsed", "tenant.id": ids[0],
                     "key.id": next.key.public.kid() }),
             json!({ "level": "INFO", "message": "keys rotated", "tenants": 1, "tenants.left": 0,
                     "tenants.corrupt": 0, "keys.started": 1, "keys.renewed": 0, "keys.under_way": 0 }),

@@ -4,14 +4,14 @@ use jiff::Timestamp;
 
 use super::expr::UpdateExpr;
 use super::records::{NextKeyRecord, Partition, encode, has_expired, tenant_key, text, value};
-use super::{Store, StoreError, TenantRange, WriteOutcome};
+use super::{Store, StoreError, TenantIdRange, WriteOutcome};
 use domain::id::TenantId;
 use domain::tenant::{NextKey, Tenant};
 
 impl Store {
     /// The ids of all active tenants, ascending.
     pub async fn tenants(&self) -> Result<Vec<TenantId>, StoreError> {
-        self.active(&TenantRange::default()).await
+        self.active(&TenantIdRange::default()).await
     }
 
     /// A tenant without its services; `None` when it is gone.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::expr::UpdateExpr;
 use super::records::{StateEntry, encode, number, service_key, state_key, tenant_key, text, value};
-use super::{ACTIVE, Store, StoreError, TenantRange, WriteOutcome};
+use super::{ACTIVE, Store, StoreError, TenantIdRange, WriteOutcome};
 use domain::id::{ServiceId, TenantId};
 use domain::service::Lifecycle;
 use domain::snapshot::{FailureStreak, TenantSnapshot};
@@ -17,7 +17,7 @@ use domain::tick::Tick;
 
 impl Store {
     /// The ids of the active tenants of a range, ascending.
-    pub async fn active(&self, range: &TenantRange) -> Result<Vec<TenantId>, StoreError> {
+    pub async fn active(&self, range: &TenantIdRange) -> Result<Vec<TenantId>, StoreError> {
         // Both ends in one BETWEEN, which includes both; the excluded one is skipped below.
         let low = range.after.as_ref().map_or("", TenantId::as_str);
         let high = range.through.as_ref().map_or("~", TenantId::as_str);

@@ -2,7 +2,7 @@
 
 use domain::id::CloudId;
 use domain::key::{PrivateKey, TenantKey, WrappedKey};
-use domain::key_rotation::NextKeyVerdict;
+use domain::key_rotation::NextKeyOutcome;
 use domain::response::{CallbackResponse, ResponseCode};
 use domain::service::Service;
 use domain::snapshot::{FailureStreak, TenantSnapshot};
@@ -73,7 +73,7 @@ fn effects(snapshot: &TenantSnapshot, response: CallbackResponse) -> (Vec<Effect
     let (findings, signer) = (Findings::new(), key(1));
     let plan = context().plan(snapshot, &findings);
     let after = plan.after(&Delivered { response, signer: &signer, failed: None, now: now() });
-    assert_eq!(after.next_key, NextKeyVerdict::Nothing);
+    assert_eq!(after.next_key, NextKeyOutcome::Nothing);
     (after.effects, after.is_unreachable)
 }
 

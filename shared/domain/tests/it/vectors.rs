@@ -171,7 +171,7 @@ fn handoffs_are_accepted_only_as_the_vectors_say() {
         keys: trusted(&[handoffs.key]),
         audience: handoffs.backend_url,
         triggers: TriggerPolicy::default(),
-        callbacks: ReturnUrlPolicy::default(),
+        return_urls: ReturnUrlPolicy::default(),
     };
     let judge = |case: HandoffCase, purpose| {
         let token = Some(case.token.as_str());

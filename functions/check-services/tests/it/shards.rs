@@ -1,4 +1,4 @@
-//! Fan-out, remainder and resume are one concept: ranges handed on.
+//! Fan-out, remainder and resume are one concept: shards.
 
 use check_services::InvocationError;
 use check_services::event::{CHECK_RANGE, Event, VERDICTS_HELD};
@@ -16,10 +16,10 @@ async fn too_many_tenants_are_handed_on_as_ranges_that_cover_each_once() {
     let summary = world.tick(&function).await;
     assert_eq!((summary.requeued, summary.accepted), (3, 0));
 
-    let ranges = world.ranges();
+    let shards = world.shards();
     // At least once, and in any order: each tenant is still told once.
-    for range in ranges.iter().rev().chain(&ranges) {
-        function.handle(Event::Shard { detail: range.clone() }, world.deadline()).await.unwrap();
+    for shard in shards.iter().rev().chain(&shards) {
+        function.handle(Event::Shard { detail: shard.clone() }, world.deadline()).await.unwrap();
     }
     for app in &apps {
         assert_eq!(app.received("UPDATE").len(), 1);
@@ -34,9 +34,9 @@ async fn a_lost_range_costs_its_tenants_that_tick_and_nobody_else_anything() {
     let tick = async |lost: Option<usize>| {
         world.bus.clear();
         assert_eq!(world.next_tick(&function).await.requeued, 2);
-        let ranges = world.ranges();
-        for (_, range) in ranges.into_iter().enumerate().filter(|(index, _)| Some(*index) != lost) {
-            function.handle(Event::Shard { detail: range }, world.deadline()).await.unwrap();
+        let shards = world.shards();
+        for (_, shard) in shards.into_iter().enumerate().filter(|(index, _)| Some(*index) != lost) {
+            function.handle(Event::Shard { detail: shard }, world.deadline()).await.unwrap();
         }
     };
     tick(None).await;
@@ -57,12 +57,12 @@ async fn what_there_is_no_time_for_is_handed_on_until_the_next_tick_covers_it() 
     let soon = domain::clock::Clock::now(&world.clock) + jiff::SignedDuration::from_secs(44);
     let summary = function.handle(world.scheduled(), soon).await.unwrap();
     assert_eq!((summary.accepted, summary.requeued), (0, 1));
-    let rest = world.ranges().remove(0);
+    let rest = world.shards().remove(0);
     assert_eq!((rest.generation, rest.after.clone()), (1, None));
     let summary = function.handle(Event::Shard { detail: rest.clone() }, world.deadline()).await.unwrap();
     assert_eq!(summary.accepted, 1);
 
-    // Too many hops, or the next tick has begun: nothing is handed on any more.
+    // Too many hops, or the next tick has begun: nothing is requeued any more.
     let tired = check_services::event::Shard { generation: 5, ..rest.clone() };
     let summary = function.handle(Event::Shard { detail: tired }, soon).await.unwrap();
     assert_eq!(summary.requeued, 0);
@@ -129,9 +129,9 @@ async fn a_tenant_that_hangs_is_cut_off_and_the_rest_handed_on_in_time() {
     let told: Vec<_> = apps.iter().flat_map(|app| app.received("UPDATE")).collect();
     assert_eq!(told.len(), summary.accepted);
     assert!(told.iter().all(|update| update.body["services"][0]["status"] == "UNKNOWN"));
-    // Who was not started is in the range that was handed on, and nobody else is.
+    // Who was not started is in the shard that was requeued, and nobody else is.
     let function = world.function();
-    let rest = world.ranges().remove(0);
+    let rest = world.shards().remove(0);
     let resumed = function.handle(Event::Shard { detail: rest }, world.deadline()).await.unwrap();
     assert_eq!((resumed.accepted, resumed.skipped), (summary.not_started, 0));
 }
